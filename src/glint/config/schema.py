@@ -1,0 +1,179 @@
+"""Every setting of GLINT, in the order in which a user meets it. Unknown keys are errors.
+
+The defaults are the method of the paper as we specify it (docs/method.md); recipes in `recipes/` change sizes.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Base of all sections: closed, immutable, defaults checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Settings):
+    """Where the image-report pairs are and how an image becomes a square of pixels."""
+
+    manifest: str = "data/phantom-cxr/manifest.parquet"
+    """Parquet file with columns study_id, split, image, report (docs/data.md)."""
+    size_px: int = Field(192, ge=32)
+    """Side of the square network input; images are letterboxed, never stretched."""
+    sentences_per_image: int = Field(6, ge=1)
+    """Sentences drawn from a report in each step."""
+    augment: bool = True
+    """Small rotation, scale, shift, contrast, noise. Never a flip: sentences name sides."""
+    limit: int = Field(0, ge=0)
+    """Use only the first so many training studies; 0 means all."""
+
+
+class VisionConfig(Settings):
+    """Image encoder. `init` holds a folder written by `glint pretrain` (or nothing: from scratch)."""
+
+    name: Literal["dinov3-vit", "dinov3-convnext"] = "dinov3-convnext"
+    in_channels: int = Field(3, ge=1)
+    init: str = ""
+    """Model folder or safetensors file with encoder weights; "" starts from random weights."""
+    patch_px: int = Field(16, ge=4)
+    """ViT: side of a patch."""
+    width: int = Field(192, ge=8)
+    """ViT: embedding width."""
+    depth: int = Field(6, ge=1)
+    """ViT: number of blocks."""
+    heads: int = Field(3, ge=1)
+    """ViT: attention heads."""
+    stage_widths: tuple[int, int, int, int] = (32, 64, 160, 256)
+    """ConvNeXt: channels of the four stages."""
+    stage_depths: tuple[int, int, int, int] = (1, 2, 4, 1)
+    """ConvNeXt: blocks of the four stages."""
+    token_stride: Literal[8, 16] = 8
+    """ConvNeXt: pixels per token; a small top-down neck joins coarser stages at this stride."""
+    neck_width: int = Field(192, ge=8)
+    """ConvNeXt: width of the tokens."""
+
+
+class TextConfig(Settings):
+    """Sentence encoder: any BERT-like Hugging Face model; the packaged MiniLM needs no download."""
+
+    name: str = "minilm"
+    """"minilm", a local folder, or a hub id."""
+    trainable: bool = False
+    """Frozen encoders have their sentence vectors cached."""
+    max_tokens: int = Field(96, ge=8)
+    adapter_hidden: int = Field(512, ge=0)
+    """Hidden width of the trainable residual MLP on top of the sentence vector; 0 leaves it out."""
+
+
+class AlignConfig(Settings):
+    """How a sentence meets the patches (method.md B.1, B.2)."""
+
+    type: Literal["gated", "vlcabs", "global"] = "gated"
+    """gated: GLINT. vlcabs: softmax in a shared space (RadZero). global: mean-pooled CLIP."""
+    dim: int = Field(128, ge=8)
+    """Alignment width D."""
+    gate_dim: int = Field(128, ge=8)
+    """Gate width G."""
+    gate_space: Literal["separate", "shared"] = "separate"
+    gate_activation: Literal["sigmoid", "softmax"] = "sigmoid"
+    pool: Literal["null_mass", "null_token", "l2_mean"] = "null_mass"
+    """null_mass: sum(g c)/(eps0 + sum g). null_token: the closed gate answers with a learnt vector."""
+    eps0: float = Field(1.0, gt=0)
+    """Null mass in patches: how much open gate is needed before a score counts."""
+    gate_bias_init: float | None = None
+    """beta_0; None means -ln P."""
+    gate_scale_init: float | None = None
+    """alpha_0; None means |beta_0| + 4."""
+    token_keep: float = Field(1.0, gt=0, le=1)
+    """Share of patches that the score sees in a training step (random, per image): makes extent pay."""
+
+
+class LossConfig(Settings):
+    """What training minimises (method.md B.3, B.4, B.7)."""
+
+    type: Literal["mpnce"] = "mpnce"
+    temperature_init: float = Field(0.07, gt=0)
+    temperature_min: float = Field(0.01, gt=0)
+    gate_off: float = Field(0.05, ge=0)
+    """sparsity.l1_neg: mean gate over unmatched pairs."""
+    gate_budget: float = Field(1.0, ge=0)
+    """Hinges on matched affirmative pairs: not more than rho_max open, at least one patch open."""
+    rho_max: float = Field(0.3, gt=0, le=1)
+    rho_min: float = Field(0.5, ge=0, le=1)
+    polarity: float = Field(0.5, ge=0)
+    """Weight of the contrast between a sentence and its negated or affirmed form on the same image."""
+    negated: Literal["polarity", "contrast"] = "polarity"
+    """polarity: negated sentences only enter the polarity term. contrast: they are ordinary texts too."""
+    dfr: float = Field(1.0, ge=0)
+    """Weight of dense feature regularization; 0 switches it off (no teacher is built)."""
+    dfr_metric: Literal["cosine", "smooth_l1", "gram"] = "cosine"
+
+
+class OptimConfig(Settings):
+    """AdamW with linear warm-up and cosine decay to zero."""
+
+    lr: float = Field(1e-3, gt=0)
+    """Peak rate of heads."""
+    vision_lr: float = Field(1e-3, gt=0)
+    """Peak rate of the image encoder."""
+    text_lr: float = Field(5e-5, gt=0)
+    """Peak rate of a trainable text encoder."""
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_steps: int = Field(100, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+
+
+class TrainConfig(Settings):
+    """The loop."""
+
+    out: str = "runs/glint"
+    """Run directory: config.resolved.yaml, log.jsonl, checkpoints, final model folder."""
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(64, ge=2)
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on CUDA and on CPUs with AMX tiles, else fp32."""
+    workers: int = Field(0, ge=0)
+    log_every: int = Field(20, ge=1)
+    val_every: int = Field(200, ge=0)
+    """Steps between validation losses; 0 means never."""
+    save_every: int = Field(200, ge=0)
+    keep_checkpoints: int = Field(2, ge=2)
+
+
+class PretrainConfig(Settings):
+    """Self-supervised stage: masked latent prediction with a moving-average teacher and a pixel target."""
+
+    mask_ratio: float = Field(0.6, gt=0, lt=1)
+    mask_block_px: int = Field(32, ge=8)
+    ema: float = Field(0.996, gt=0, lt=1)
+    pixel_weight: float = Field(1.0, ge=0)
+    latent_weight: float = Field(1.0, ge=0)
+
+
+class GlintConfig(Settings):
+    """A whole recipe."""
+
+    schema_version: Literal[1] = 1
+    name: str = "glint"
+    data: DataConfig = DataConfig()  # pyright: ignore[reportCallIssue]
+    vision: VisionConfig = VisionConfig()  # pyright: ignore[reportCallIssue]
+    text: TextConfig = TextConfig()  # pyright: ignore[reportCallIssue]
+    align: AlignConfig = AlignConfig()  # pyright: ignore[reportCallIssue]
+    loss: LossConfig = LossConfig()  # pyright: ignore[reportCallIssue]
+    optim: OptimConfig = OptimConfig()  # pyright: ignore[reportCallIssue]
+    train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
+    pretrain: PretrainConfig = PretrainConfig()  # pyright: ignore[reportCallIssue]
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "GlintConfig":
+        stride = self.vision.patch_px if self.vision.name == "dinov3-vit" else 32
+        if self.data.size_px % stride:
+            raise ValueError(
+                f"data.size_px={self.data.size_px} is not a multiple of {stride}, the stride of {self.vision.name}"
+            )
+        if self.vision.name == "dinov3-vit" and self.vision.width % self.vision.heads:
+            raise ValueError("vision.width must be a multiple of vision.heads")
+        return self
