@@ -1,0 +1,38 @@
+"""Contrastive losses over sentence-image pairs (docs/method.md). Pure functions; axes S sentences, B studies.
+
+A sentence may belong to several images (identical sentences are positives of every image that has them), and an
+image has several sentences; every positive pair is contrasted with negatives only, never with other positives.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def multi_positive_nce(scores_SB: Tensor, positive_SB: Tensor, tau: Tensor) -> Tensor:
+    """Symmetric multi-positive InfoNCE (MP-NCE of RadZero, generalised to several positives in both directions).
+
+        L_t2i = mean over positive (s, b) of  -l_sb + log(e^l_sb + sum over b' not positive of s: e^l_sb')
+        L_i2t the same along the sentences;  l = score / tau;  L = (L_t2i + L_i2t) / 2
+
+    Args:
+        scores_SB: Pair scores.
+        positive_SB: True where the sentence is in the report of the image. At least one True.
+        tau: Temperature, > 0.
+    """
+    logits = (scores_SB / tau).float()
+    return (_positive_nce(logits, positive_SB) + _positive_nce(logits.T, positive_SB.T)) / 2
+
+
+def _positive_nce(logits: Tensor, positive: Tensor) -> Tensor:
+    """Mean over positives of -l + log(e^l + sum of e^negatives in the same row)."""
+    negatives = logits.masked_fill(positive, -torch.inf).logsumexp(1, keepdim=True)
+    losses = torch.logaddexp(logits, negatives.expand_as(logits)) - logits
+    return losses[positive].mean()
+
+
+def polarity_contrast(true_scores_S: Tensor, false_scores_S: Tensor, tau: Tensor) -> Tensor:
+    """A sentence must score above its negated (or affirmed) form on its own image: mean softplus(-(t - f) / tau)."""
+    if true_scores_S.numel() == 0:
+        return true_scores_S.sum()
+    return F.softplus(-(true_scores_S - false_scores_S) / tau).mean()

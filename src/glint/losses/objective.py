@@ -1,0 +1,131 @@
+"""The training objective of GLINT and its baselines: one batch in, one number and a report out.
+
+    L = L_align + w_off L_off + w_budget L_budget + w_polarity L_polarity + w_dfr L_dfr
+
+Axes: S unique sentences of the batch, B studies, P patches. Baselines without a gate get the same terms where
+they make sense (alignment, polarity, DFR) and none where they do not (gate terms), so that they stay comparable.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from glint.config.schema import GlintConfig
+from glint.losses.alignment import multi_positive_nce, polarity_contrast
+from glint.losses.dense import dense_feature_loss
+from glint.losses.sparsity import gate_budget, gate_off
+from glint.model.align import Alignment, Patches, drop_tokens
+from glint.model.glint import GlintModel, pool_valid
+
+if TYPE_CHECKING:
+    from glint.data.dataset import PairBatch
+
+Report = dict[str, float]
+
+
+class Objective:
+    """Call it with a batch to get the loss.
+
+    Args:
+        cfg: The recipe.
+        model: The model that is trained.
+        teacher: Frozen image encoder for DFR, or None when `loss.dfr` is 0.
+    """
+
+    def __init__(self, cfg: GlintConfig, model: GlintModel, teacher: nn.Module | None) -> None:
+        self.cfg, self.model, self.teacher = cfg, model, teacher
+
+    def __call__(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, Report]:
+        """Return the total loss and its parts; `generator` chooses the dropped tokens."""
+        features = self.model.vision(batch.images)
+        valid = pool_valid(batch.valid_px, self.model.vision.stride_px)
+        tokens, valid = self._drop(features.tokens, valid, features.grid, generator)
+        with torch.autocast(tokens.device.type, enabled=False):
+            patches = self.model.align.project_patches(tokens.float(), valid)
+            parts, report = self._contrast(batch, patches)
+            parts["polarity"] = self._polarity(batch, patches)
+            if self.teacher is not None:
+                with torch.no_grad():
+                    reference = self.teacher(batch.images)
+                parts["dfr"] = dense_feature_loss(features.levels, reference.levels, self.cfg.loss.dfr_metric)
+        total = self._weigh(parts)
+        report |= {f"loss_{name}": float(value.detach()) for name, value in parts.items()}
+        return total, report | self._gate_state()
+
+    def _weigh(self, parts: dict[str, Tensor]) -> Tensor:
+        loss = self.cfg.loss
+        weights = {
+            "align": 1.0,
+            "gate_off": loss.gate_off,
+            "gate_budget": loss.gate_budget,
+            "polarity": loss.polarity,
+            "dfr": loss.dfr,
+        }
+        return torch.stack([weights[name] * value for name, value in parts.items()]).sum()
+
+    def _drop(
+        self, tokens: Tensor, valid: Tensor, grid: tuple[int, int], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Hide random blocks of patches from the score (not from the encoder) in training."""
+        if self.cfg.align.token_keep >= 1 or not self.model.training:
+            return tokens, valid
+        kept = drop_tokens(grid, tokens.shape[0], self.cfg.align.token_keep, generator).to(tokens.device)
+        return tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1])), valid.gather(1, kept)
+
+    def _contrast(self, batch: "PairBatch", patches: Patches) -> tuple[dict[str, Tensor], Report]:
+        """All unique sentences against all images; negated ones are left to the polarity term by default."""
+        ordinary = [i for i, state in enumerate(batch.states) if self._is_ordinary(state)]
+        texts, positive = _unique([batch.sentences[i] for i in ordinary], batch.owner[ordinary], len(batch.images))
+        if not texts:
+            return {"align": patches.values.sum() * 0.0}, {}
+        aligned = self.model.align.all_pairs(
+            self.model.align.project_text(self.model.text.encode(texts).float()), patches
+        )
+        parts = {"align": multi_positive_nce(aligned.scores, positive, self.model.align.tau)}
+        if self.model.align.gate is not None and self.cfg.align.gate_activation == "sigmoid":
+            parts["gate_off"] = gate_off(aligned.gate, ~positive)
+            parts["gate_budget"] = gate_budget(aligned.gate[positive], self.cfg.loss.rho_max, self.cfg.loss.rho_min)
+        return parts, _statistics(aligned, positive)
+
+    def _is_ordinary(self, state: str) -> bool:
+        return state in ("present", "uncertain", "changed") or self.cfg.loss.negated == "contrast"
+
+    def _polarity(self, batch: "PairBatch", patches: Patches) -> Tensor:
+        """Each sentence against its negated or affirmed form, on its own image."""
+        pairs = [
+            i for i, flip in enumerate(batch.flips) if flip is not None and batch.states[i] in ("present", "absent")
+        ]
+        if not pairs:
+            return patches.values.sum() * 0.0
+        texts = [batch.sentences[i] for i in pairs] + [str(batch.flips[i]) for i in pairs]
+        owner = batch.owner[pairs].repeat(2)
+        sentences = self.model.align.project_text(self.model.text.encode(texts).float())
+        true_scores, false_scores = self.model.align.own_pairs(sentences, patches, owner).scores.chunk(2)
+        return polarity_contrast(true_scores, false_scores, self.model.align.tau)
+
+    def _gate_state(self) -> Report:
+        state = {"tau": float(self.model.align.tau)}
+        if self.model.align.gate is not None:
+            state |= {"alpha": float(self.model.align.gate.alpha), "beta": float(self.model.align.gate.beta)}
+        return state
+
+
+def _unique(texts: list[str], owner: Tensor, num_images: int) -> tuple[list[str], Tensor]:
+    """Return unique texts and the mask (S, B) of the images whose report has them, word for word."""
+    index = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    positive = torch.zeros(len(index), num_images, dtype=torch.bool, device=owner.device)
+    positive[[index[text] for text in texts], owner] = True
+    return list(index), positive
+
+
+@torch.no_grad()
+def _statistics(aligned: Alignment, positive: Tensor) -> Report:
+    """Open gate fraction on matched and unmatched pairs, and how often the best image is a right one."""
+    open_SB = (aligned.maps > 0.5).float().mean(-1)
+    best = aligned.scores.argmax(1)
+    return {
+        "open_present": float(open_SB[positive].mean()),
+        "open_absent": float(open_SB[~positive].mean()) if bool((~positive).any()) else 0.0,
+        "retrieval": float(positive[torch.arange(len(best), device=best.device), best].float().mean()),
+    }

@@ -1,0 +1,1 @@
+"""Tensors to tensors: encoders, gate, alignment. No files but weights, no training, no logging."""

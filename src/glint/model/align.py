@@ -1,0 +1,173 @@
+"""Gated similarity of sentences and images: one score a pair, one map a pair.
+
+    c[s,b,p] = <t_s, v_bp>                        cosine in the alignment space (width D)
+    null_mass:   score = sum_p g c / (eps0 + sum_p g)
+    null_token:  score = (sum_p g c + eps0 <t_s, u>) / (eps0 + sum_p g)
+    l2_mean:     score = cos(t_s, sum_p g v_bp)
+
+The pooled vector of the first two is not re-normalised: re-normalising would make the absolute gate level
+unidentifiable and the sigmoid a softmax in disguise. Baselines: `vlcabs` (RadZero: softmax of the cosine itself in
+the shared space) and `global` (mean-pooled CLIP). Axes as in glint.types.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glint.config.schema import AlignConfig
+from glint.model.gate import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """Projected image side: values v (B, P, D), gate keys k (B, P, G) or None, validity (B, P)."""
+
+    values: Tensor
+    keys: Tensor | None
+    valid: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """Projected text side: t (S, D), gate queries q (S, G) or None."""
+
+    values: Tensor
+    queries: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Scores and maps of sentence-image pairs; `...` is (S, B) for all pairs or (S,) for own images.
+
+    Attributes:
+        scores: (...) pooled similarity, about -1..1.
+        gate: (..., P) weights in [0, 1]; zero on padding.
+        cosine: (..., P) cosine of sentence and patch.
+        maps: (..., P) localisation map in [0, 1]; 0.5 is the fixed threshold.
+    """
+
+    scores: Tensor
+    gate: Tensor
+    cosine: Tensor
+    maps: Tensor
+
+
+class Aligner(nn.Module):
+    """Project both sides, gate, pool.
+
+    Args:
+        cfg: Alignment settings.
+        text_width: E.
+        vision_width: C.
+        num_patches: P at the training size.
+    """
+
+    def __init__(self, cfg: AlignConfig, text_width: int, vision_width: int, num_patches: int) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.text_proj = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, cfg.dim))
+        self.patch_proj = nn.Sequential(nn.LayerNorm(vision_width), nn.Linear(vision_width, cfg.dim))
+        separate = cfg.type == "gated"
+        self.gate = Gate(cfg, text_width, vision_width, num_patches) if separate else None
+        self.null = nn.Parameter(torch.randn(cfg.dim) * cfg.dim**-0.5) if cfg.pool == "null_token" else None
+        self.log_tau = nn.Parameter(torch.tensor(0.07).log())
+
+    @property
+    def tau(self) -> Tensor:
+        """Temperature of the contrastive loss and of the `vlcabs` attention."""
+        return self.log_tau.exp().clamp(0.01, 0.5)
+
+    def project_text(self, text: Tensor) -> Sentences:
+        """(S, E) -> unit vectors in both spaces."""
+        values = F.normalize(self.text_proj(text).float(), dim=-1)
+        if self.gate is None:
+            return Sentences(values, None)
+        return Sentences(values, values if self.cfg.gate_space == "shared" else self.gate.queries(text))
+
+    def project_patches(self, tokens: Tensor, valid: Tensor | None = None) -> Patches:
+        """(B, P, C) -> unit vectors in both spaces; `valid` (B, P) is False on letterbox padding."""
+        if valid is None:
+            valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        values = F.normalize(self.patch_proj(tokens).float(), dim=-1)
+        if self.gate is None:
+            return Patches(values, None, valid)
+        return Patches(values, values if self.cfg.gate_space == "shared" else self.gate.keys(tokens), valid)
+
+    def all_pairs(self, sentences: Sentences, patches: Patches) -> Alignment:
+        """Align every sentence with every image: scores (S, B), maps (S, B, P)."""
+        cosine = torch.einsum("sd,bpd->sbp", sentences.values, patches.values)
+        affinity = cosine
+        if sentences.queries is not None and patches.keys is not None:
+            affinity = torch.einsum("sg,bpg->sbp", sentences.queries, patches.keys)
+        return self._pool(sentences.values[:, None], cosine, affinity, patches.valid[None], patches.values[None])
+
+    def own_pairs(self, sentences: Sentences, patches: Patches, owner: Tensor) -> Alignment:
+        """Align sentence s with image owner[s] only: scores (S,), maps (S, P)."""
+        values = patches.values[owner]
+        cosine = torch.einsum("sd,spd->sp", sentences.values, values)
+        affinity = cosine
+        if sentences.queries is not None and patches.keys is not None:
+            affinity = torch.einsum("sg,spg->sp", sentences.queries, patches.keys[owner])
+        return self._pool(sentences.values, cosine, affinity, patches.valid[owner], values)
+
+    def _pool(self, text: Tensor, cosine: Tensor, affinity: Tensor, valid: Tensor, values: Tensor) -> Alignment:
+        """Pool patches: text (..., D), cosine, affinity and valid (..., P), values (..., P, D)."""
+        if self.cfg.type == "global":
+            mean = F.normalize((values * valid[..., None]).sum(-2), dim=-1)
+            scores = (text * mean).sum(-1)
+            return Alignment(scores, valid.expand_as(cosine).float(), cosine, self._cosine_map(cosine, valid))
+        if self.cfg.type == "vlcabs":
+            weights = self._softmax(cosine / self.tau, valid)
+            scores = self._cosine_with_pooled(text, weights, cosine, values)
+            return Alignment(scores, weights, cosine, self._cosine_map(cosine, valid))
+        assert self.gate is not None
+        logits = self.gate.logits(affinity)
+        if self.cfg.gate_activation == "softmax":
+            weights = self._softmax(logits, valid)
+            # A softmax has no absolute scale: relative to its peak is the most favourable reading of it.
+            maps = weights / weights.amax(-1, keepdim=True).clamp_min(1e-12)
+            return Alignment((weights * cosine).sum(-1), weights, cosine, maps)
+        gate = logits.sigmoid() * valid
+        return Alignment(self._gated_score(text, gate, cosine, values), gate, cosine, gate)
+
+    def _gated_score(self, text: Tensor, gate: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
+        if self.cfg.pool == "l2_mean":
+            return self._cosine_with_pooled(text, gate, cosine, values)
+        # eps0 counts open patches; under token dropout fewer patches are there to open.
+        eps0 = self.cfg.eps0 * (self.cfg.token_keep if self.training else 1.0)
+        numerator = (gate * cosine).sum(-1)
+        if self.null is not None:
+            numerator = numerator + eps0 * (text @ F.normalize(self.null, dim=0))
+        return numerator / (eps0 + gate.sum(-1))
+
+    @staticmethod
+    def _cosine_with_pooled(text: Tensor, weights: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
+        """cos(t, sum_p w v) without building the pooled vector twice: numerator from the cosines at hand."""
+        if weights.dim() == 3:  # all pairs: weights (S, B, P), values (1, B, P, D)
+            pooled = torch.einsum("sbp,bpd->sbd", weights, values[0])
+        else:
+            pooled = torch.einsum("sp,spd->sd", weights, values)
+        return (weights * cosine).sum(-1) / pooled.norm(dim=-1).clamp_min(1e-6)
+
+    @staticmethod
+    def _softmax(logits: Tensor, valid: Tensor) -> Tensor:
+        return logits.masked_fill(~valid, -torch.inf).softmax(-1)
+
+    def _cosine_map(self, cosine: Tensor, valid: Tensor) -> Tensor:
+        """RadZero's map: sigmoid(cos / tau), no bias."""
+        return (cosine / self.tau).sigmoid() * valid
+
+
+def drop_tokens(grid: tuple[int, int], batch: int, keep: float, generator: torch.Generator, block: int = 4) -> Tensor:
+    """Choose the patches that one training step sees: indices (B, K), K = round(keep * P), in random blocks.
+
+    Whole blocks go, so that no part of a finding can be left to its most telling edge (hide-and-seek).
+    """
+    rows, cols = grid
+    coarse = torch.rand(batch, 1, -(-rows // block) + 1, -(-cols // block) + 1, generator=generator)
+    fine = coarse.repeat_interleave(block, 2).repeat_interleave(block, 3)
+    dy, dx = (int(torch.randint(block, (1,), generator=generator)) for _ in range(2))
+    order = fine[:, 0, dy : dy + rows, dx : dx + cols].flatten(1)
+    return order.topk(max(1, round(keep * rows * cols)), dim=1).indices.sort(1).values

@@ -1,0 +1,102 @@
+"""A saved model is a folder: glint.json (recipe), model.safetensors (weights), README.md (model card).
+
+The frozen text encoder is not inside: it is named in the recipe and found again by that name.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+import glint.weights
+from glint.config.schema import GlintConfig
+from glint.errors import UsageError, WeightsError
+from glint.model.glint import GlintModel
+from glint.model.vision.base import check_keys
+
+RECIPE_FILE, WEIGHTS_FILE, CARD_FILE = "glint.json", "model.safetensors", "README.md"
+PACKAGED = Path(glint.weights.__file__).parent
+
+
+def packaged_models() -> list[str]:
+    """Return the names of the models that come with GLINT."""
+    return sorted(path.parent.name for path in PACKAGED.glob(f"*/{RECIPE_FILE}"))
+
+
+def save_model(model: GlintModel, folder: Path, card: str, *, half: bool = False) -> None:
+    """Write a model folder, weights last and atomically; `half` stores fp16 (for small packaged models)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # The start weights are inside model.safetensors now: a loaded model must not look for them.
+    vision = model.cfg.vision.model_copy(update={"init": ""})
+    cfg = model.cfg.model_copy(update={"vision": vision})
+    _write_atomic(folder / RECIPE_FILE, (cfg.model_dump_json(indent=1) + "\n").encode())
+    _write_atomic(folder / CARD_FILE, card.encode())
+    tensors = {
+        name: (value.half() if half and value.numel() > 64 else value).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    temporary = folder / (WEIGHTS_FILE + ".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(folder / WEIGHTS_FILE)
+
+
+def save_calibration(folder: Path, scale: float, offset: float) -> None:
+    """Replace the score calibration of a saved model."""
+    tensors = load_file(folder / WEIGHTS_FILE)
+    tensors["calibration"] = torch.tensor([scale, offset])
+    temporary = folder / (WEIGHTS_FILE + ".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(folder / WEIGHTS_FILE)
+
+
+def load_model(name: str | Path) -> GlintModel:
+    """Load a model folder, or a packaged model by name, ready for inference on the CPU.
+
+    Raises:
+        UsageError: No such folder and no packaged model of that name.
+        WeightsError: The folder is incomplete or damaged, or weights and recipe do not fit.
+    """
+    folder = _find(str(name))
+    recipe, weights = folder / RECIPE_FILE, folder / WEIGHTS_FILE
+    for file in (recipe, weights):
+        if not file.is_file():
+            raise WeightsError(
+                "the model folder is incomplete",
+                where=str(file),
+                expected=f"{RECIPE_FILE} and {WEIGHTS_FILE}",
+                fix="copy the folder again, or train the model again",
+            )
+    try:
+        cfg = GlintConfig.model_validate(json.loads(recipe.read_text()))
+    except (ValidationError, ValueError) as error:
+        raise WeightsError("the recipe of the model cannot be read", where=str(recipe), expected=str(error)) from error
+    try:
+        tensors = load_file(weights)
+    except Exception as error:
+        raise WeightsError(
+            "the weights are damaged", where=str(weights), expected="a whole safetensors file", fix="copy it again"
+        ) from error
+    model = GlintModel(cfg)
+    check_keys(tensors, model.state_dict(), str(weights))
+    model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
+    return model.eval()
+
+
+def _find(name: str) -> Path:
+    if (PACKAGED / name / RECIPE_FILE).is_file():
+        return PACKAGED / name
+    if Path(name).is_dir():
+        return Path(name)
+    raise UsageError(
+        f"there is no model '{name}'",
+        expected=f"a model folder written by `glint train`, or one of: {', '.join(packaged_models()) or 'none packaged'}",
+        fix="run `glint models` to list what is there",
+    )
+
+
+def _write_atomic(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,72 @@
+"""The whole model: image encoder, sentence encoder, aligner; from pixels and sentences to scores and maps."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glint.config.schema import GlintConfig
+from glint.model.align import Aligner, Alignment
+from glint.model.text import TextEncoder
+from glint.model.vision.base import build_vision
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Answer to S queries on B images.
+
+    Attributes:
+        scores_SB: Calibrated scores in [0, 1].
+        maps_SBP: Localisation maps in [0, 1] on the token grid; 0.5 is the fixed threshold.
+        grid: (Yp, Xp).
+    """
+
+    scores_SB: Tensor
+    maps_SBP: Tensor
+    grid: tuple[int, int]
+
+
+class GlintModel(nn.Module):
+    """GLINT and its baselines, built from a recipe.
+
+    Args:
+        cfg: The recipe; `cfg.vision.init` is read, so a start from pretrained weights happens here.
+    """
+
+    def __init__(self, cfg: GlintConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.vision = build_vision(cfg.vision)
+        self.text = TextEncoder(cfg.text)
+        num_patches = (cfg.data.size_px // self.vision.stride_px) ** 2
+        self.align = Aligner(cfg.align, self.text.width, self.vision.width, num_patches)
+        # Platt scaling of raw scores, fitted on validation pairs by eval/calibrate.py; sigmoid(scale * s + offset).
+        self.calibration: Tensor
+        self.register_buffer("calibration", torch.tensor([10.0, -3.0]))
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, valid: Tensor | None, queries: list[str]) -> Prediction:
+        """Score and localise queries; every image is encoded once however many queries there are.
+
+        Args:
+            images: (B, 1, Y, X) in [0, 1], letterboxed to `cfg.data.size_px`.
+            valid: (B, P) False on padding, or None.
+            queries: S free-text queries.
+        """
+        self.eval()
+        features = self.vision(images)
+        alignment = self.align_features(features.tokens, valid, queries)
+        scale, offset = self.calibration
+        return Prediction((scale * alignment.scores + offset).sigmoid(), alignment.maps, features.grid)
+
+    def align_features(self, tokens: Tensor, valid: Tensor | None, queries: list[str]) -> Alignment:
+        """Align encoded images (B, P, C) with queries."""
+        sentences = self.align.project_text(self.text.encode(queries).to(tokens.device))
+        return self.align.all_pairs(sentences, self.align.project_patches(tokens, valid))
+
+
+def pool_valid(valid_px: Tensor, stride: int) -> Tensor:
+    """Turn pixel validity (B, Y, X) into patch validity (B, P): a patch counts when any of its pixels does."""
+    pooled = F.max_pool2d(valid_px[:, None].float(), stride)
+    return pooled.flatten(1) > 0

@@ -1,0 +1,101 @@
+"""Aligner: the equations of docs/method.md, recomputed by hand, and properties that must hold."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glint.config.schema import AlignConfig
+from glint.model.align import Aligner, drop_tokens
+
+S, B, P, E, C = 3, 2, 12, 10, 8
+
+
+def make(**settings_: object) -> tuple[Aligner, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    aligner = Aligner(AlignConfig(dim=16, gate_dim=16, **settings_), E, C, P).eval()  # type: ignore[arg-type]
+    return aligner.requires_grad_(False), torch.randn(S, E), torch.randn(B, P, C)
+
+
+@pytest.mark.parametrize("pool", ["null_mass", "null_token", "l2_mean"])
+def test_all_pairs__equals_the_equations(pool: str) -> None:
+    aligner, text, tokens = make(pool=pool, eps0=2.0)
+    sentences, patches = aligner.project_text(text), aligner.project_patches(tokens)
+    result = aligner.all_pairs(sentences, patches)
+    assert aligner.gate is not None
+    for s in range(S):
+        for b in range(B):
+            weights = []
+            for p in range(P):
+                z = float(aligner.gate.alpha) * float(sentences.queries[s] @ patches.keys[b, p])  # type: ignore[index]
+                weights.append(1 / (1 + math.exp(-(z + float(aligner.gate.beta)))))
+            g = torch.tensor(weights)
+            c = patches.values[b] @ sentences.values[s]
+            if pool == "l2_mean":
+                pooled = (g[:, None] * patches.values[b]).sum(0)
+                expected = torch.dot(sentences.values[s], pooled) / pooled.norm()
+            else:
+                null = 0.0
+                if aligner.null is not None:
+                    null = 2.0 * torch.dot(sentences.values[s], aligner.null / aligner.null.norm())
+                expected = ((g * c).sum() + null) / (2.0 + g.sum())
+            assert result.scores[s, b] == pytest.approx(float(expected), abs=1e-5)
+            torch.testing.assert_close(result.gate[s, b], g, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [{}, {"pool": "l2_mean"}, {"pool": "null_token"}, {"type": "vlcabs"}, {"type": "global"},
+     {"gate_activation": "softmax"}, {"gate_space": "shared"}],
+)  # fmt: skip
+def test_own_pairs__is_the_diagonal_of_all_pairs(settings_: dict[str, object]) -> None:
+    aligner, text, tokens = make(**settings_)
+    owner = torch.tensor([1, 0, 1])
+    sentences, patches = aligner.project_text(text), aligner.project_patches(tokens)
+    every, own = aligner.all_pairs(sentences, patches), aligner.own_pairs(sentences, patches, owner)
+    rows = torch.arange(S)
+    torch.testing.assert_close(own.scores, every.scores[rows, owner])
+    torch.testing.assert_close(own.maps, every.maps[rows, owner])
+
+
+@pytest.mark.parametrize("kind", ["gated", "vlcabs", "global"])
+def test_all_pairs__padding_changes_nothing(kind: str) -> None:
+    aligner, text, tokens = make(type=kind)
+    padded = torch.cat([tokens, torch.randn(B, 5, C) * 9], 1)
+    valid = torch.arange(P + 5)[None].expand(B, -1) < P
+    sentences = aligner.project_text(text)
+    plain = aligner.all_pairs(sentences, aligner.project_patches(tokens))
+    masked = aligner.all_pairs(sentences, aligner.project_patches(padded, valid))
+    torch.testing.assert_close(masked.scores, plain.scores)
+    assert float(masked.maps[..., P:].abs().max()) == 0.0
+
+
+def test_all_pairs__closed_gate_scores_zero_and_open_gate_the_mean() -> None:
+    aligner, text, tokens = make()
+    assert aligner.gate is not None
+    sentences, patches = aligner.project_text(text), aligner.project_patches(tokens)
+    aligner.gate.beta.fill_(-90.0)
+    assert float(aligner.all_pairs(sentences, patches).scores.abs().max()) < 1e-12
+    aligner.gate.beta.fill_(90.0)
+    opened = aligner.all_pairs(sentences, patches)
+    torch.testing.assert_close(opened.scores, opened.cosine.sum(-1) / (1.0 + P))
+
+
+def test_gate__starts_closed_but_able_to_open() -> None:
+    aligner, text, tokens = make()
+    assert aligner.gate is not None
+    assert float(aligner.gate.beta) == pytest.approx(-math.log(P))
+    assert float(aligner.gate.logits(torch.tensor(1.0)).sigmoid()) > 0.9
+    assert float(aligner.gate.logits(torch.tensor(0.0)).sigmoid()) == pytest.approx(1 / (P + 1), rel=1e-3)
+
+
+@given(rows=st.integers(1, 13), cols=st.integers(1, 13), keep=st.floats(0.05, 1.0), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_drop_tokens__keeps_the_share_without_repeats(rows: int, cols: int, keep: float, seed: int) -> None:
+    kept = drop_tokens((rows, cols), 3, keep, torch.Generator().manual_seed(seed))
+    assert kept.shape == (3, max(1, round(keep * rows * cols)))
+    for row in kept:
+        assert len(set(row.tolist())) == len(row)
+        assert 0 <= int(row.min()) <= int(row.max()) < rows * cols

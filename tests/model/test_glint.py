@@ -1,0 +1,100 @@
+"""The whole model: text cache, prediction, saving and loading."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from glint.config.schema import AlignConfig, DataConfig, GlintConfig, TextConfig, VisionConfig
+from glint.errors import GlintError, UsageError, WeightsError
+from glint.model.folder import load_model, save_calibration, save_model
+from glint.model.glint import GlintModel, pool_valid
+from glint.model.text import TextEncoder
+
+CFG = GlintConfig(
+    data=DataConfig(size_px=64),
+    vision=VisionConfig(stage_widths=(8, 16, 24, 32), stage_depths=(1, 1, 1, 1), neck_width=32),
+    align=AlignConfig(dim=16, gate_dim=16),
+)
+QUERIES = ["There is a pleural effusion.", "No pleural effusion.", "Left upper lobe mass."]
+
+
+@pytest.fixture(scope="module")
+def model() -> GlintModel:
+    torch.manual_seed(0)
+    return GlintModel(CFG).eval()
+
+
+def test_predict__does_not_depend_on_the_other_queries(model: GlintModel) -> None:
+    images = torch.rand(2, 1, 64, 64)
+    every = model.predict(images, None, QUERIES)
+    one = model.predict(images, None, QUERIES[1:2])
+    assert every.grid == (8, 8)
+    assert every.maps_SBP.shape == (3, 2, 64)
+    torch.testing.assert_close(every.scores_SB[1:2], one.scores_SB)
+    assert float(every.scores_SB.min()) >= 0
+    assert float(every.scores_SB.max()) <= 1
+
+
+def test_save_model__round_trip_is_exact(model: GlintModel, tmp_path: Path) -> None:
+    save_model(model, tmp_path, "# card\n")
+    again = load_model(tmp_path)
+    images = torch.rand(1, 1, 64, 64)
+    assert torch.equal(model.predict(images, None, QUERIES).maps_SBP, again.predict(images, None, QUERIES).maps_SBP)
+    save_calibration(tmp_path, 2.0, 0.5)
+    assert load_model(tmp_path).calibration.tolist() == [2.0, 0.5]
+
+
+def test_load_model__unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(UsageError, match="no model 'glimt'"):
+        load_model("glimt")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("model.safetensors", b"not weights", "damaged"),
+        ("model.safetensors", None, "incomplete"),
+        ("glint.json", b"{]", "cannot be read"),
+        ("glint.json", json.dumps({"schema_version": 1, "colour": "red"}).encode(), "colour"),
+    ],
+)
+def test_load_model__damaged_folder(
+    model: GlintModel, tmp_path: Path, file: str, content: bytes | None, words: str
+) -> None:
+    save_model(model, tmp_path, "")
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(GlintError, match=words):
+        load_model(tmp_path)
+
+
+def test_load_model__truncated_weights_are_refused(model: GlintModel, tmp_path: Path) -> None:
+    save_model(model, tmp_path, "")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_model(tmp_path)
+
+
+def test_text_encoder__cache_file_gives_the_same_vectors(tmp_path: Path) -> None:
+    first, second = TextEncoder(TextConfig()), TextEncoder(TextConfig())
+    file = tmp_path / "cache.safetensors"
+    first.prime(QUERIES, file)
+    second.prime(QUERIES, file)
+    assert torch.equal(first.encode(QUERIES), second.encode(QUERIES))
+    assert not any(name.startswith("net") for name in first.state_dict())
+
+
+def test_text_encoder__unknown_model_is_named() -> None:
+    with pytest.raises(WeightsError, match="could not be loaded"):
+        TextEncoder(TextConfig(name="/nowhere/bert"))
+
+
+def test_pool_valid__patch_counts_when_any_pixel_does() -> None:
+    valid = torch.zeros(1, 16, 16, dtype=torch.bool)
+    valid[0, 3:, :5] = True
+    assert pool_valid(valid, 8).reshape(2, 2).tolist() == [[True, False], [True, False]]
