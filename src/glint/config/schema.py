@@ -85,6 +85,10 @@ class AlignConfig(Settings):
     """beta_0; None means -ln P."""
     gate_scale_init: float | None = None
     """alpha_0; None means |beta_0| + 4."""
+    temperature_init: float = Field(0.07, gt=0)
+    temperature_min: float = Field(0.01, gt=0)
+    """Floor of the learnt temperature. A low floor lets a telling edge satisfy the loss; a higher one keeps
+    asking for more of the finding."""
     token_keep: float = Field(1.0, gt=0, le=1)
     """Share of patches that the score sees in a training step (random, per image): makes extent pay."""
 
@@ -93,8 +97,6 @@ class LossConfig(Settings):
     """What training minimises (method.md B.3, B.4, B.7)."""
 
     type: Literal["mpnce"] = "mpnce"
-    temperature_init: float = Field(0.07, gt=0)
-    temperature_min: float = Field(0.01, gt=0)
     gate_off: float = Field(0.05, ge=0)
     """sparsity.l1_neg: mean gate over unmatched pairs."""
     gate_budget: float = Field(1.0, ge=0)

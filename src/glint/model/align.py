@@ -72,12 +72,12 @@ class Aligner(nn.Module):
         separate = cfg.type == "gated"
         self.gate = Gate(cfg, text_width, vision_width, num_patches) if separate else None
         self.null = nn.Parameter(torch.randn(cfg.dim) * cfg.dim**-0.5) if cfg.pool == "null_token" else None
-        self.log_tau = nn.Parameter(torch.tensor(0.07).log())
+        self.log_tau = nn.Parameter(torch.tensor(cfg.temperature_init).log())
 
     @property
     def tau(self) -> Tensor:
         """Temperature of the contrastive loss and of the `vlcabs` attention."""
-        return self.log_tau.exp().clamp(0.01, 0.5)
+        return self.log_tau.exp().clamp(self.cfg.temperature_min, 0.5)
 
     def project_text(self, text: Tensor) -> Sentences:
         """(S, E) -> unit vectors in both spaces."""
