@@ -1,0 +1,52 @@
+"""`glint phantom`: write a data set of phantom chest X-rays with reports."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def phantom(
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
+    train: Annotated[int, typer.Option(min=0, help="Training studies.")] = 4000,
+    val: Annotated[int, typer.Option(min=0, help="Validation studies.")] = 200,
+    test: Annotated[
+        int, typer.Option(min=0, help="Test studies; a quarter more show new combinations.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same files.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
+    size_px: Annotated[int, typer.Option(help="Side of the square images in pixels.")] = 256,
+    device: Annotated[str, typer.Option(help="Torch device, cpu or cuda.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier data set.")] = False,
+) -> None:
+    """Write phantom chest X-rays (DICOM), their reports and their exact masks.
+
+    The anatomy comes from one public chest CT; findings, poses and words are made. Nothing is downloaded.
+    """
+    from glint.phantom.generate import generate
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("phantom"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("studies, ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("phantom", total=None)
+        manifest = generate(
+            out,
+            train=train,
+            val=val,
+            test=test,
+            seed=seed,
+            workers=workers,
+            size_px=size_px,
+            device=device,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    typer.echo(str(manifest))

@@ -1,0 +1,99 @@
+"""Self-supervision for any dense image encoder: say what is under the masked blocks.
+
+    L = w_latent smoothL1(predict(h_p), LN(teacher(x)_p))  +  w_pixel MSE(reconstruct(h_p), patch-normalised x_p)
+
+over the masked patches p that are not padding. The student sees the image with blocks replaced by grey noise, the
+teacher (moving average of the student) sees all of it. The pixel term keeps the pair from agreeing on a constant.
+Axes: B studies, P patches on a grid Yp x Xp, C encoder width, Y X pixels.
+"""
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glint.config.schema import PretrainConfig
+from glint.model.vision.base import ImageEncoder
+
+if TYPE_CHECKING:
+    from glint.data.dataset import PairBatch
+
+
+class MaskedPrediction(nn.Module):
+    """Objective of `glint pretrain`.
+
+    Args:
+        cfg: Mask, moving average and weights of the two terms.
+        vision: The student; any encoder.
+    """
+
+    def __init__(self, cfg: PretrainConfig, vision: ImageEncoder) -> None:
+        super().__init__()
+        self.cfg, self.vision = cfg, vision
+        self.teacher = copy.deepcopy(vision).eval().requires_grad_(False)
+        width, cell = vision.width, vision.stride_px**2
+        self.predictor = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU())
+        self.to_latent = nn.Linear(2 * width, width)
+        self.to_pixels = nn.Linear(2 * width, cell)
+
+    def forward(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss and its parts; `generator` (CPU) places the blocks. Reports are not looked at."""
+        images, stride = batch.images, self.vision.stride_px
+        mask_px = block_mask(len(images), images.shape[-1], self.cfg.mask_block_px, self.cfg.mask_ratio, generator)
+        mask_px = mask_px.to(images.device)
+        student = self.vision(hide(images, mask_px, generator)).tokens
+        with torch.no_grad():
+            reference = self.teacher(images).tokens
+        scored = whole_cells(mask_px, stride) & whole_cells(batch.valid_px, stride)
+        with torch.autocast(images.device.type, enabled=False):
+            hidden = self.predictor(student.float()[scored])
+            target = F.layer_norm(reference.float()[scored], reference.shape[-1:])
+            latent = F.smooth_l1_loss(self.to_latent(hidden), target)
+            pixel = F.mse_loss(self.to_pixels(hidden), normalised_cells(images, stride)[scored])
+            total = self.cfg.latent_weight * latent + self.cfg.pixel_weight * pixel
+        # The spread of the teacher's tokens over patches falls towards 0 when the two agree on a constant.
+        spread = F.layer_norm(reference.float(), reference.shape[-1:]).std((0, 1)).mean()
+        parts = {"loss_latent": latent, "loss_pixel": pixel, "teacher_spread": spread}
+        return total, {name: float(value.detach()) for name, value in parts.items()}
+
+    @torch.no_grad()
+    def update_teacher(self) -> None:
+        """Move the teacher a little towards the student; buffers are copied."""
+        pairs = list(zip(self.teacher.parameters(), self.vision.parameters(), strict=True))
+        torch._foreach_lerp_([t for t, _ in pairs], [s.detach() for _, s in pairs], 1 - self.cfg.ema)
+        for mine, theirs in zip(self.teacher.buffers(), self.vision.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
+def block_mask(count: int, size_px: int, block_px: int, ratio: float, generator: torch.Generator) -> Tensor:
+    """Return (B, Y, X) bool, True in randomly placed blocks: the same number of blocks in every image.
+
+    The lattice of blocks is shifted at random by whole eighths of a block, so that block borders move.
+    """
+    side = -(-size_px // block_px) + 1
+    order = torch.rand(count, side * side, generator=generator).argsort(1)
+    chosen = (order < round(ratio * side * side)).view(count, side, side)
+    dense = chosen.repeat_interleave(block_px, 1).repeat_interleave(block_px, 2)
+    dy, dx = (int(n) * max(block_px // 8, 1) for n in torch.randint(8, (2,), generator=generator))
+    return dense[:, dy : dy + size_px, dx : dx + size_px]
+
+
+def hide(images: Tensor, mask_px: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images (B, 1, Y, X) with masked pixels replaced by the image's mean grey and coarse noise."""
+    mean = images.mean((2, 3), keepdim=True)
+    noise = torch.randn(images.shape[2:], generator=generator).to(images.device) * 0.1
+    return torch.where(mask_px[:, None], mean + noise, images)
+
+
+def whole_cells(mask_px: Tensor, stride: int) -> Tensor:
+    """Return (B, P): True where every pixel of a patch is True in (B, Y, X)."""
+    return F.max_pool2d(1 - mask_px[:, None].float(), stride).flatten(1) < 0.5
+
+
+def normalised_cells(images: Tensor, stride: int) -> Tensor:
+    """Return the pixels of each patch (B, P, stride^2), zero mean and unit variance, flat patches left flat."""
+    cells = F.pixel_unshuffle(images.float(), stride).flatten(2).transpose(1, 2)
+    deviation = (cells.var(-1, keepdim=True) + 1e-4).sqrt()
+    return (cells - cells.mean(-1, keepdim=True)) / deviation

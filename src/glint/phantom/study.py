@@ -1,0 +1,158 @@
+"""One phantom study: findings placed into an anatomy, exposed, masked and reported.
+
+Everything is drawn from generators that belong to the study alone, so a study is the same whoever makes it
+and whenever. Exposure and noise are drawn apart from the findings and cannot know of them.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glint.phantom.anatomy import Anatomy
+from glint.phantom.base import LABELS, STRUCTURES
+from glint.phantom.findings import INSERTION_ORDER, can_host, insert
+from glint.phantom.findings.common import region
+from glint.phantom.report import Report, write_report
+from glint.phantom.sample import sample_findings
+from glint.phantom.schema import Finding
+from glint.phantom.wording import WordingName
+from glint.phantom.xray import Exposure, calibrate, project_mask, render, sample_exposure
+
+ATTEMPTS = 6
+DEVICES = ("central_venous_catheter", "pacemaker")
+MOST_OVERLAP = 0.4
+"""Largest share of a new finding's frontal outline that may lie on earlier findings."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Findings in a volume.
+
+    Attributes:
+        hu: (Z, Y, X) volume with all findings, Hounsfield units.
+        findings: What was placed, in order of insertion.
+        masks: (Z, Y, X) bool, one per finding.
+    """
+
+    hu: Tensor
+    findings: tuple[Finding, ...]
+    masks: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class PhantomStudy:
+    """A radiograph with its report and its truth.
+
+    Attributes:
+        pixels: (Y, X) int32, 12 bit, bright = dense.
+        exposure: How it was taken.
+        findings: What it shows.
+        masks: (Y, X) bool per finding; empty unless masks were asked for.
+        structures: Name -> (Y, X) bool of anatomy; empty unless asked for.
+        report: The report, true by construction.
+    """
+
+    pixels: Tensor
+    exposure: Exposure
+    findings: tuple[Finding, ...]
+    masks: tuple[Tensor, ...]
+    structures: dict[str, Tensor]
+    report: Report
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What kind of study to make."""
+
+    size_px: int
+    wording: WordingName = "train"
+    new_combination: bool = False
+    masks: bool = False
+    structures: bool = False
+
+
+def place_findings(anatomy: Anatomy, findings: list[Finding], generator: torch.Generator) -> Placed:
+    """Insert findings one after the other; one that finds no free place after some attempts is left out.
+
+    A later finding never hides an earlier one: lung taken by heart, fluid or air is no longer offered, and
+    focal findings keep apart in the frontal view.
+    """
+    hu = anatomy.hu
+    placed: list[Finding] = []
+    masks: list[Tensor] = []
+    taken = torch.zeros_like(hu[:, 0], dtype=torch.bool)
+    for finding in sorted(findings, key=lambda f: INSERTION_ORDER.index(f.kind)):
+        if not can_host(anatomy, finding):
+            continue
+        for _ in range(ATTEMPTS):
+            inserted = insert(hu, anatomy, finding, generator)
+            if inserted is None:
+                continue
+            outline = inserted.mask.any(dim=1)
+            focal = finding.kind not in (*DEVICES, "cardiomegaly", "pleural_effusion", "pneumothorax")
+            if focal and float((outline & taken).sum()) > MOST_OVERLAP * float(outline.sum()):
+                continue
+            hu = inserted.hu
+            placed.append(inserted.finding)
+            masks.append(inserted.mask)
+            if finding.kind not in DEVICES:
+                anatomy = _without(anatomy, inserted.mask)
+                # The heart keeps its place: what lies before or behind it was possible before, too.
+                taken = taken | outline if finding.kind != "cardiomegaly" else taken
+            break
+    return Placed(hu, tuple(placed), tuple(masks))
+
+
+def _without(anatomy: Anatomy, mask: Tensor) -> Anatomy:
+    """Return the anatomy with the masked lung voxels given away, so that nothing else is put there."""
+    given = mask & (anatomy.lung_depth_mm > 0)
+    return replace(
+        anatomy,
+        labels=anatomy.labels.masked_fill(given, LABELS["body"]),
+        lung_depth_mm=anatomy.lung_depth_mm.masked_fill(given, 0.0),
+    )
+
+
+def make_study(anatomy: Anatomy, seeds: np.random.SeedSequence, options: StudyOptions) -> PhantomStudy:
+    """Make one study.
+
+    Args:
+        anatomy: The patient.
+        seeds: The study's own randomness.
+        options: Size, wording and which masks to make.
+    """
+    sample, position, exposing, noise, words = (int(s) for s in seeds.generate_state(5, np.uint64) >> 1)
+    wanted = sample_findings(_generator(sample), force_held_out=options.new_combination)
+    placed = place_findings(anatomy, wanted, _generator(position))
+    exposure = sample_exposure(_generator(exposing))
+    spacing, size = anatomy.spacing_mm, options.size_px
+    # The calibration is that of the anatomy without findings: no window or scatter may tell of them.
+    calibration = calibrate(anatomy.hu, spacing, exposure, size)
+    pixels = render(placed.hu, spacing, exposure, size, _generator(noise), calibration)
+    masks = tuple(project_mask(m, spacing, exposure, size) for m in placed.masks) if options.masks else ()
+    structures = (
+        {
+            name: project_mask(mask, spacing, exposure, size)
+            for name, mask in structure_masks(anatomy, placed).items()
+        }
+        if options.structures
+        else {}
+    )
+    report = write_report(placed.findings, Random(words), options.wording)
+    return PhantomStudy(pixels, exposure, placed.findings, masks, structures, report)
+
+
+def structure_masks(anatomy: Anatomy, placed: Placed) -> dict[str, Tensor]:
+    """Return name -> (Z, Y, X) bool of the anatomy; the heart is as large as the findings made it."""
+    masks = {name: region(anatomy, *labels) for name, labels in STRUCTURES.items()}
+    for finding, mask in zip(placed.findings, placed.masks, strict=True):
+        if finding.kind == "cardiomegaly":
+            masks["heart"] |= mask
+    return masks
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

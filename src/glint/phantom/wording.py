@@ -1,0 +1,100 @@
+"""The phrase books of the phantom's reports, and the small template language they are written in.
+
+`wording_train.yaml` and `wording_new.yaml` hold the words; this file knows only how to fill a template:
+
+* `{slot}` is replaced by a value of the context; rules of the phrase book are slots that
+  are always available;
+* `(one|of|these)` picks one alternative, groups may be nested and empty;
+* `@` is the place of an article: "a", "an", or nothing before a mass noun or a plural.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from random import Random
+from typing import Any, Literal
+
+import yaml
+
+from glint.errors import UsageError
+
+Book = Mapping[str, Any]
+WordingName = Literal["train", "new"]
+Context = Mapping[str, tuple[str, ...]]
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_GROUP = re.compile(r"\(([^()]*)\)")
+_VOWEL_SOUND = re.compile(r"(?:8|11\b|18\b|[aeio]|u(?!nil|niv|nif)|LUL\b|LLL\b|RUL\b|RML\b|RLL\b)", re.I)
+
+
+@cache
+def load_wording(name: str) -> Book:
+    """Return a phrase book.
+
+    Args:
+        name: "train" or "new".
+
+    Raises:
+        UsageError: There is no such phrase book.
+    """
+    if name not in ("train", "new"):
+        raise UsageError(f'unknown wording "{name}"', where="wording", expected='"train" or "new"')
+    text = files("glint.phantom").joinpath(f"wording_{name}.yaml").read_text(encoding="utf-8")
+    book: Book = yaml.safe_load(text)
+    return book
+
+
+def slots(template: str) -> frozenset[str]:
+    """Return the names of the slots that a template needs."""
+    return frozenset(_SLOT.findall(template))
+
+
+def fill(template: str, context: Context, rng: Random) -> str:
+    """Fill a template: pick groups and slot values, keep "@" for `finish`."""
+    return " ".join(_fill(template, context, rng).split())
+
+
+def _fill(template: str, context: Context, rng: Random) -> str:
+    def pick_slot(match: re.Match[str]) -> str:
+        return _fill(rng.choice(context[match[1]]), context, rng)
+
+    def pick_group(match: re.Match[str]) -> str:
+        return rng.choice(match[1].split("|"))
+
+    while _GROUP.search(template):
+        template = _GROUP.sub(pick_group, template)
+    return _SLOT.sub(pick_slot, template)
+
+
+def finish(text: str, article: bool = True) -> str:
+    """Resolve articles, spaces before punctuation and the first capital; see `resolve_articles`."""
+    joined = re.sub(r"\s+([.,;:])", r"\1", resolve_articles(text, article))
+    return joined[:1].upper() + joined[1:]
+
+
+def resolve_articles(text: str, article: bool) -> str:
+    """Replace every "@" by "a", "an" or nothing.
+
+    Args:
+        text: A filled template; "@" marks the place of an article.
+        article: False for mass nouns and plurals, which take none.
+    """
+    words: list[str] = []
+    parts = text.split()
+    for index, word in enumerate(parts):
+        if word != "@":
+            words.append(word)
+        elif article and index + 1 < len(parts):
+            words.append("an" if _VOWEL_SOUND.match(parts[index + 1]) else "a")
+    return " ".join(words)
+
+
+def skeletons(template: str, book: Book) -> frozenset[str]:
+    """Return every surface form of a sentence frame with its slots still open, for comparing phrase books."""
+    for name, rule in book["rules"].items():
+        template = template.replace(f"{{{name}}}", str(rule))
+    pieces = re.split(r"\(([^()]*)\)", template)
+    choices = [piece.split("|") if index % 2 else [piece] for index, piece in enumerate(pieces)]
+    return frozenset(" ".join("".join(parts).split()).lower() for parts in product(*choices))

@@ -1,0 +1,1 @@
+"""Training: one loop for both tasks (alignment, self-supervised start), checkpoints, log."""

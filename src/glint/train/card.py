@@ -1,0 +1,25 @@
+"""The model card written beside trained weights: what was trained, on what, how to use it, what it is not."""
+
+from glint.config import dump_config
+from glint.config.schema import GlintConfig
+
+
+def write_card(cfg: GlintConfig) -> str:
+    """Return the card (Markdown) of a model that was trained by a recipe."""
+    return f"""# {cfg.name}
+
+Trained by GLINT on image-report pairs of `{cfg.data.manifest}`, without masks or boxes:
+{cfg.train.steps} steps of {cfg.train.batch_size} studies at {cfg.data.size_px} pixels, seed {cfg.train.seed}.
+Alignment: {cfg.align.type}; image encoder: {cfg.vision.name}; sentence encoder: {cfg.text.name}.
+
+Research software, not a medical device: not validated for clinical use.
+
+## Use
+
+    glint ground IMAGE -q "There is a pleural effusion." --model FOLDER
+
+## Recipe
+
+```yaml
+{dump_config(cfg)}```
+"""

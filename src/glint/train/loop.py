@@ -1,0 +1,132 @@
+"""The training loop: from a recipe to a model folder. One loop for both tasks; nothing here depends on the task."""
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from glint.config.schema import GlintConfig
+from glint.data.cache import cache_root
+from glint.data.dataset import PairBatch, PairDataset, batch_at, fixed_batches
+from glint.train import checkpoint
+from glint.train.log import RunLog
+from glint.train.optim import build_optimizer, rate_table
+from glint.train.precision import autocast, resolve
+from glint.train.run import Stopped, export, open_run, stop_signals
+from glint.train.state import Report, Task, TrainState
+from glint.train.step import step, step_generator
+
+
+def train(cfg: GlintConfig, *, resume: bool = True) -> Path:
+    """Train on image-report pairs and return the folder of the finished model.
+
+    Args:
+        cfg: The recipe.
+        resume: Go on with a run found in `train.out`; False makes that an error.
+
+    Raises:
+        DataError: The data set cannot be used.
+        TrainingError: Another run is in `train.out`, or training became non-finite.
+        Stopped: SIGINT or SIGTERM came; a checkpoint is saved.
+    """
+    cfg = cfg.model_copy(update={"train": resolve(cfg.train)})
+    run = open_run(cfg, resume=resume)
+    if (run / "model").is_dir():
+        return run / "model"
+    data, val = (PairDataset(cfg.data.manifest, s, cfg.data, workers=cfg.train.workers) for s in ("train", "val"))
+    task = align_task(cfg, sorted({*data.texts(), *val.texts()}))
+    return fit(cfg, task, data, list(fixed_batches(val, cfg.train.batch_size)), run, run / "model")
+
+
+def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
+    """Return the task of GLINT and its baselines; sentences of a frozen text encoder are encoded here, once."""
+    from glint.losses.objective import Objective
+    from glint.model.folder import save_model
+    from glint.model.glint import GlintModel
+    from glint.train.card import write_card
+
+    torch.manual_seed(cfg.train.seed)
+    model = GlintModel(cfg)
+    model.text.prime(texts, cache_root(Path(cfg.data.manifest)) / f"text-{model.text.cache_key()}.safetensors")
+    teacher = copy.deepcopy(model.vision).eval().requires_grad_(False) if cfg.loss.dfr > 0 else None
+    # A teacher from random weights exists nowhere else, so it is stored; one from a file is read from there again.
+    teachers = {"teacher": teacher} if teacher is not None else {}
+    return Task(
+        objective=Objective(cfg, model, teacher),
+        trained={"model": model},
+        kept={} if cfg.vision.init else teachers,
+        rebuilt=teachers if cfg.vision.init else {},
+        export=lambda folder: save_model(model, folder, write_card(cfg)),
+    )
+
+
+def fit(cfg: GlintConfig, task: Task, data: PairDataset, val: list[PairBatch], run: Path, result: Path) -> Path:
+    """Train a task until `train.steps` and export it to `result`."""
+    for module in task.modules():
+        module.to(cfg.train.device)
+    optimizer = build_optimizer(task.parameters(), cfg.optim)
+    state = TrainState(task, optimizer, rate_table(optimizer, cfg.optim, cfg.train.steps))
+    checkpoint.load_newest(state, run / "checkpoints")
+    with RunLog(run / "log.jsonl", start=state.step, steps=cfg.train.steps, label=cfg.name) as log:
+        with stop_signals() as stop:
+            loop(state, data, val, log, cfg, run / "checkpoints", stop)
+        if state.step < cfg.train.steps:
+            raise Stopped(state.step, stop[0])
+        export(task.export, result)
+    return result
+
+
+def loop(
+    state: TrainState,
+    data: PairDataset,
+    val: list[PairBatch],
+    log: RunLog,
+    cfg: GlintConfig,
+    checkpoints: Path,
+    stop: list[int],
+) -> None:
+    """Train until the last step or until `stop` is filled. Everything that must survive a crash is in `state`."""
+    every = cfg.train
+    state.task.set_training(True)
+    while state.step < every.steps and not stop:
+        batch = batch_at(data, every.batch_size, every.seed, state.step)
+        report = step(state, batch, cfg)  # forward, backward, finite gate, update
+        state.step += 1
+        _accumulate(state.window, report)
+        log.advance(state.step)
+        if _due(state.step, every.log_every, every.steps):
+            log.write(state.step, _mean(state.window), samples_per_step=every.batch_size)
+            state.window = {}
+        if val and _due(state.step, every.val_every, every.steps):
+            log.write(state.step, validate(state.task, val, cfg))
+        if _due(state.step, every.save_every, every.steps) or stop:
+            checkpoint.save(state, checkpoints, keep=every.keep_checkpoints)
+
+
+@torch.no_grad()
+def validate(task: Task, val: Iterable[PairBatch], cfg: GlintConfig) -> Report:
+    """Return the mean loss and parts over fixed batches, without augmentation, as "val_..."."""
+    task.set_training(False)
+    window: Report = {}
+    for batch in val:
+        with autocast(cfg.train):
+            loss, report = task.objective(batch.to(torch.device(cfg.train.device)).normalised(), step_generator(0, 0))
+        _accumulate(window, {"loss": float(loss), **report})
+    task.set_training(True)
+    return {f"val_{name}": value for name, value in _mean(window).items()}
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return every > 0 and (step % every == 0 or step == last)
+
+
+def _accumulate(window: Report, report: Report) -> None:
+    for name, value in report.items():
+        window[f"{name}|sum"] = window.get(f"{name}|sum", 0.0) + value
+        window[f"{name}|count"] = window.get(f"{name}|count", 0.0) + 1
+
+
+def _mean(window: Report) -> Report:
+    names = [key.removesuffix("|sum") for key in window if key.endswith("|sum")]
+    return {name: window[f"{name}|sum"] / window[f"{name}|count"] for name in names}

@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from glint.config.schema import OptimConfig
+from glint.train.optim import build_optimizer, is_vector, rate_table, set_rates
+
+CFG = OptimConfig(lr=1.0, vision_lr=0.5, text_lr=0.1, weight_decay=0.2, warmup_steps=4)  # pyright: ignore[reportCallIssue]
+
+
+def parameters() -> dict[str, nn.Parameter]:
+    names = {
+        "model.vision.stem.weight": (4, 3),
+        "model.vision.norm.weight": (4,),
+        "model.vision.cls_token": (1, 1, 4),
+        "model.text.net.layer.weight": (4, 4),
+        "model.text.adapter.weight": (4, 4),
+        "model.align.gate.beta": (),
+        "model.align.image.weight": (4, 4),
+    }
+    return {name: nn.Parameter(torch.ones(shape)) for name, shape in names.items()}
+
+
+def test_build_optimizer__rate_and_decay_of_each_parameter():
+    named = parameters()
+    found = {
+        name: (group["lr"], group["weight_decay"])
+        for group in build_optimizer(named, CFG).param_groups
+        for name, parameter in named.items()
+        if any(parameter is member for member in group["params"])
+    }
+    assert found == {
+        "model.vision.stem.weight": (0.5, 0.2),
+        "model.vision.norm.weight": (0.5, 0.0),
+        "model.vision.cls_token": (0.5, 0.0),
+        "model.text.net.layer.weight": (0.1, 0.2),
+        "model.text.adapter.weight": (1.0, 0.2),
+        "model.align.gate.beta": (1.0, 0.0),
+        "model.align.image.weight": (1.0, 0.2),
+    }
+
+
+@given(steps=st.integers(1, 300), warmup=st.integers(0, 400))
+def test_rate_table__warms_up_peaks_and_ends_near_zero(steps: int, warmup: int):
+    cfg = CFG.model_copy(update={"warmup_steps": warmup})
+    optimizer = build_optimizer({"head.weight": nn.Parameter(torch.ones(2, 2))}, cfg)
+    rates = rate_table(optimizer, cfg, steps)[:, 0].tolist()
+    assert len(rates) == steps
+    assert all(0 < rate <= 1 for rate in rates)
+    peak = min(warmup, steps)
+    assert rates[max(peak - 1, 0)] == pytest.approx(1.0)
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    if steps - peak > 20:
+        assert rates[-1] < 0.01
+        assert rates[peak + (steps - peak) // 2] == pytest.approx(
+            0.5 + 0.5 * math.cos(math.pi * ((steps - peak) // 2) / (steps - peak))
+        )
+
+
+def test_set_rates__each_group_its_own():
+    optimizer = build_optimizer(parameters(), CFG)
+    set_rates(optimizer, rate_table(optimizer, CFG, 10)[0])
+    assert sorted({group["lr"] for group in optimizer.param_groups}) == pytest.approx([0.025, 0.125, 0.25])
+
+
+def test_is_vector__counts_long_axes():
+    assert is_vector(torch.ones(1, 1, 7))
+    assert not is_vector(torch.ones(2, 7))

@@ -1,0 +1,74 @@
+"""Train and evaluate the methods of the comparison table: same data, steps and seeds for every one of them.
+
+    python tools/ablation.py --data data/phantom-cxr --out runs/ablation --seeds 0 1 2 [--only glint vlcabs]
+
+Every finished run is kept (its results.json) and skipped when the command is repeated, so that an interrupted
+table goes on where it stopped. Then: python tools/seed_table.py runs/ablation.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+# name -> overrides of the recipe `ablation`; the first is the method, the others change one thing each.
+METHODS: dict[str, list[str]] = {
+    "glint": [],
+    "vlcabs": ["align.type=vlcabs"],
+    "global": ["align.type=global"],
+    "glint-no-dfr": ["loss.dfr=0"],
+    "glint-softmax": ["align.gate_activation=softmax"],
+    "glint-shared-space": ["align.gate_space=shared"],
+    "glint-null-mass": ["align.pool=null_mass"],
+    "glint-l2-mean": ["align.pool=l2_mean"],
+    "glint-all-tokens": ["align.token_keep=1.0"],
+    "glint-eps1": ["align.eps0=1.0"],
+    "glint-no-ssl": ["vision.init=''", "loss.dfr=0"],
+}
+
+
+def main() -> None:
+    """Run what is missing, one process after another."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--recipe", default="ablation")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=sorted(METHODS), default=list(METHODS))
+    parser.add_argument("--set", nargs="*", default=[], help="overrides for every run, key=value")
+    args = parser.parse_args()
+    for seed in args.seeds:
+        for method in args.only:
+            run = args.out / f"{method}-s{seed}"
+            if (run / "eval" / "results.json").is_file():
+                continue
+            overrides = [
+                f"data.manifest={args.data / 'manifest.parquet'}",
+                f"train.out={run}",
+                f"train.seed={seed}",
+                f"name={method}",
+                *METHODS[method],
+                *args.set,
+            ]
+            glint("train", args.recipe, *overrides)
+            glint(
+                "evaluate",
+                "phantom-cxr",
+                "--data",
+                str(args.data),
+                "--model",
+                str(run / "model"),
+                "--out",
+                str(run / "eval"),
+            )
+
+
+def glint(*arguments: str) -> None:
+    """Call the command line; a failing run stops the table."""
+    subprocess.run([sys.executable, "-m", "glint", *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
