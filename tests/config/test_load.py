@@ -38,7 +38,9 @@ def test_load_config__defaults_then_file_then_overrides(tmp_path: Path):
 
 def test_load_config__unknown_key_gives_line_and_nearest_name(tmp_path: Path):
     path = recipe(tmp_path, "name: x\n\noptim:\n  lrr: 1.0\n")
-    with pytest.raises(ConfigError, match=r"recipe\.yaml:4: unknown key 'optim\.lrr' - did you mean 'optim\.lr'\?"):
+    with pytest.raises(
+        ConfigError, match=r"recipe\.yaml:4: unknown key 'optim\.lrr' - did you mean 'optim\.lr'\?"
+    ):
         load_config(path)
 
 
@@ -101,7 +103,9 @@ def test_load_config__override_through_a_value():
     steps=st.integers(1, 10**9),
     name=st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20),
 )
-def test_dump_config__reads_back_equal(tmp_path_factory: pytest.TempPathFactory, lr: float, steps: int, name: str):
+def test_dump_config__reads_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, lr: float, steps: int, name: str
+):
     default = GlintConfig()
     cfg = default.model_copy(
         update={

@@ -39,7 +39,9 @@ def test_batch_at__shapes_and_meaning(dataset: PairDataset):
     assert bool(batch.valid_px[:, :, 32].all())
     assert not bool(batch.valid_px[:, :, [0, 63]].any())
     assert int(batch.images[:, 0][~batch.valid_px].max()) == 0
-    states = {text.startswith("No "): state for text, state in zip(batch.sentences, batch.states, strict=True)}
+    states = {
+        text.startswith("No "): state for text, state in zip(batch.sentences, batch.states, strict=True)
+    }
     assert states == {True: "absent", False: "present"}
 
 
@@ -147,7 +149,7 @@ def test_cache__is_reused_and_rebuilt_when_an_image_changes(own_manifest: Path):
     assert np.array_equal(changed.cache.pixels[0], changed.cache.pixels[1])
 
 
-def test_cache__same_pixels_from_worker_processes(own_manifest: Path):
+def test_cache__same_pixels_from_several_threads(own_manifest: Path):
     serial = PairDataset(own_manifest, "train", CFG, workers=1)
     pixels = serial.cache.pixels.copy()
     for file in serial.cache.folder.iterdir():

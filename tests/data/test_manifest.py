@@ -30,7 +30,9 @@ def test_read_manifest__missing_files_are_counted_and_named(own_manifest: Path):
     assert len(read_manifest(own_manifest, "val")) == 4
 
 
-@pytest.mark.parametrize("path", ["../outside.png", "/etc/passwd", "images/../../x.png", "C:\\x.png", "..\\x.png"])
+@pytest.mark.parametrize(
+    "path", ["../outside.png", "/etc/passwd", "images/../../x.png", "C:\\x.png", "..\\x.png"]
+)
 def test_read_manifest__path_outside_its_folder_is_refused(own_manifest: Path, path: str):
     rewrite(own_manifest, image=path)
     with pytest.raises(DataError, match="leaves the folder"):

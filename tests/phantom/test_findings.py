@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glint.phantom.anatomy import Anatomy
-from glint.phantom.base import LABELS
+from glint.phantom.labels import LABELS
 from glint.phantom.findings import INSERTERS, Inserted, can_host, insert
 from glint.phantom.findings.common import LOBE_LABELS, box_of, lung, ramp, region, smooth_noise
 from glint.phantom.findings.devices import draw_tube, smooth_path
 from glint.phantom.schema import KINDS, Finding
+from glint.phantom.xray import calibrate, project_mask, render, sample_exposure
 
 SPACING_MM = (3.0, 4.0, 3.0)
 SHAPE = (90, 60, 110)
@@ -115,6 +116,23 @@ def test_insert__stays_in_its_lobe_or_lung(chest: Anatomy, kind: str) -> None:
             assert (inserted.mask & home).sum() > 0.5 * inserted.mask.sum()
             home = lung(chest, side)
         assert not (inserted.mask & ~home).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("view", ["PA", "AP"])
+def test_render__shows_the_finding_in_its_mask_and_nowhere_else(chest: Anatomy, kind: str, view: str) -> None:
+    size_px, seed = 128, 5
+    exposure = sample_exposure(_generator(2), view)  # type: ignore[arg-type]
+    calibration = calibrate(chest.hu, SPACING_MM, exposure, size_px)
+    inserted = _insert(chest, _finding(kind), seed=11)
+    with_it = render(inserted.hu, SPACING_MM, exposure, size_px, _generator(seed), calibration)
+    without = render(chest.hu, SPACING_MM, exposure, size_px, _generator(seed), calibration)
+    difference = (with_it - without).abs().float()
+    mask = project_mask(inserted.mask, SPACING_MM, exposure, size_px)
+    near = torch.nn.functional.max_pool2d(mask[None].float(), 5, 1, 2)[0] > 0
+    assert float(difference[~near].mean()) < 0.02 * float(difference[mask].mean())
+    # 4095 grey levels: a twentieth of the range somewhere is visible above any noise of this phantom.
+    assert float(difference[mask].quantile(0.95)) > 100
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("cardiomegaly", "pneumothorax")])

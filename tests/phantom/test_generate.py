@@ -95,14 +95,19 @@ def test_generate__dicom_is_a_radiograph(made: Path) -> None:
         assert pixels.std() > 100
 
 
-def test_generate__inverted_files_show_the_same_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generate__inverted_files_show_the_same_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pictures = []
     for name, share in (("plain", 0.0), ("inverted", 1.0)):
         monkeypatch.setattr(module, "INVERTED_SHARE", share)
         generate(tmp_path / name, train=1, val=0, test=0, seed=1, size_px=SIZE_PX)
         pictures.append(pydicom.dcmread(tmp_path / name / "images" / "train-000000.dcm"))
     plain, inverted = pictures
-    assert (plain.PhotometricInterpretation, inverted.PhotometricInterpretation) == ("MONOCHROME2", "MONOCHROME1")
+    assert (plain.PhotometricInterpretation, inverted.PhotometricInterpretation) == (
+        "MONOCHROME2",
+        "MONOCHROME1",
+    )
     assert np.array_equal(plain.pixel_array, 4095 - inverted.pixel_array)
 
 
@@ -141,7 +146,8 @@ def test_generate__interrupted_run_has_no_manifest_and_can_be_replaced(
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"train": 0, "val": 0, "test": 0}, {"train": -1, "val": 1, "test": 1}, {"workers": 0}, {"size_px": 8}]
+    "sizes",
+    [{"train": 0, "val": 0, "test": 0}, {"train": -1, "val": 1, "test": 1}, {"workers": 0}, {"size_px": 8}],
 )
 def test_generate__refuses_nonsense(tmp_path: Path, sizes: dict[str, int]) -> None:
     arguments = {"train": 1, "val": 1, "test": 1, **sizes}

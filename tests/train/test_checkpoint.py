@@ -81,7 +81,9 @@ def test_save__failing_write_leaves_the_old_ones(tmp_path: Path, monkeypatch: py
     assert checkpoint.load_newest(make_state(3), tmp_path)
 
 
-@pytest.mark.parametrize("file", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE, checkpoint.MANIFEST])
+@pytest.mark.parametrize(
+    "file", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE, checkpoint.MANIFEST]
+)
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
 def test_load_newest__damaged_falls_back_with_a_warning(tmp_path: Path, file: str, damage: str):
     state = make_state(0)

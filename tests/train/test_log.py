@@ -10,7 +10,9 @@ def lines(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_run_log__one_json_object_a_line_and_plain_text_when_piped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_run_log__one_json_object_a_line_and_plain_text_when_piped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     path = tmp_path / "log.jsonl"
     with RunLog(path, start=0, steps=20, label="demo") as log:
         log.advance(10)

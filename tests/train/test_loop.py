@@ -67,6 +67,7 @@ def test_train__loss_goes_down(tiny_cfg: GlintConfig):
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
 
 
+@pytest.mark.filterwarnings("ignore:loss.dfr > 0 without vision.init")
 @pytest.mark.parametrize("dfr", [0.0, 1.0])
 def test_train__resumed_run_equals_uninterrupted_bit_for_bit(
     tiny_cfg: GlintConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dfr: float
@@ -124,7 +125,9 @@ def test_train__folder_that_is_no_run(tiny_cfg: GlintConfig):
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_fit__non_finite_never_reaches_the_weights(tiny_cfg: GlintConfig, tmp_path: Path, where: str):
     from glint.data.dataset import PairDataset
+    from glint.train.precision import resolve
 
+    tiny_cfg = tiny_cfg.model_copy(update={"train": resolve(tiny_cfg.train)})
     data = PairDataset(tiny_cfg.data.manifest, "train", tiny_cfg.data)
     task = align_task(tiny_cfg, data.texts())
     real, calls = task.objective, 0
@@ -153,8 +156,16 @@ def test_fit__non_finite_never_reaches_the_weights(tiny_cfg: GlintConfig, tmp_pa
     assert not (run / "model").exists()
 
 
+def test_align_task__warns_of_a_random_teacher(tiny_cfg: GlintConfig):
+    with pytest.warns(UserWarning, match="random features"):
+        task = align_task(override(tiny_cfg, loss={"dfr": 1.0}), [])
+    assert list(task.kept) == ["teacher"]  # it could not be made again, so checkpoints hold it
+
+
 def test_train__same_recipe_same_weights_whatever_log_and_validation(tiny_cfg: GlintConfig, tmp_path: Path):
-    quiet = override(tiny_cfg, train={"out": str(tmp_path / "q"), "val_every": 0, "log_every": 5, "save_every": 0})
+    quiet = override(
+        tiny_cfg, train={"out": str(tmp_path / "q"), "val_every": 0, "log_every": 5, "save_every": 0}
+    )
     first, second = (load_file(train(cfg) / "model.safetensors") for cfg in (tiny_cfg, quiet))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -22,21 +22,29 @@ def test_pretrain__makes_an_encoder_that_training_starts_from(tiny_cfg: GlintCon
     vision = tiny_cfg.vision.model_copy(update={"init": str(folder)})
     built = build_vision(vision).state_dict()
     assert all(torch.equal(stored[name], built[name]) for name in built)
-    cfg = tiny_cfg.model_copy(update={"vision": vision, "loss": tiny_cfg.loss.model_copy(update={"dfr": 1.0})})
+    cfg = tiny_cfg.model_copy(
+        update={"vision": vision, "loss": tiny_cfg.loss.model_copy(update={"dfr": 1.0})}
+    )
     run = train(cfg).parent
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert rows[0]["loss_dfr"] == pytest.approx(0, abs=1e-5)  # student and teacher begin as the same encoder
     assert rows[-2]["loss_dfr"] > 1e-6
     state = json.loads(next((run / "checkpoints").glob("*/state.json")).read_text())
     assert list(state["rebuilt"]) == ["teacher"]  # read again from vision.init, so not stored
-    assert not any(name.startswith("teacher") for name in load_file(run / "checkpoints/step-00000006/weights.safetensors"))
+    assert not any(
+        name.startswith("teacher")
+        for name in load_file(run / "checkpoints/step-00000006/weights.safetensors")
+    )
 
 
 def test_pretrain__loss_goes_down_and_teacher_lives(tiny_cfg: GlintConfig, tmp_path: Path):
     cfg = override(tiny_cfg, tmp_path / "ssl", steps=40, save_every=0)
     run = pretrain(cfg).parent
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    mean = {part: [sum(r[part] for r in rs) / 5 for rs in (rows[:5], rows[-5:])] for part in ("loss", "teacher_spread")}
+    mean = {
+        part: [sum(r[part] for r in rs) / 5 for rs in (rows[:5], rows[-5:])]
+        for part in ("loss", "teacher_spread")
+    }
     assert mean["loss"][1] < 0.98 * mean["loss"][0]
     assert mean["teacher_spread"][1] > 0.1
 

@@ -106,12 +106,16 @@ def _read_yaml(path: Path, origins: dict[str, str], problems: list[str]) -> dict
     if values is None:
         return {}
     if not isinstance(node, yaml.MappingNode) or not isinstance(values, dict):
-        raise ConfigError("a recipe is a mapping of sections", where=str(path), expected="train:\n    steps: 1000")
+        raise ConfigError(
+            "a recipe is a mapping of sections", where=str(path), expected="train:\n    steps: 1000"
+        )
     _note_lines(node, "", path.name, origins, problems)
     return cast(dict[str, Any], values)
 
 
-def _note_lines(node: yaml.MappingNode, prefix: str, file: str, origins: dict[str, str], problems: list[str]) -> None:
+def _note_lines(
+    node: yaml.MappingNode, prefix: str, file: str, origins: dict[str, str], problems: list[str]
+) -> None:
     """Record `file:line` of every key; YAML lets a key occur twice and silently keeps the last, we do not."""
     for key_node, value_node in node.value:
         key = f"{prefix}{key_node.value}"
@@ -123,7 +127,9 @@ def _note_lines(node: yaml.MappingNode, prefix: str, file: str, origins: dict[st
             _note_lines(value_node, f"{key}.", file, origins, problems)
 
 
-def _apply_override(override: str, values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> None:
+def _apply_override(
+    override: str, values: dict[str, Any], origins: dict[str, str], problems: list[str]
+) -> None:
     """Set one `key.sub=value` in the nested mapping."""
     key, equals, text = override.partition("=")
     key = key.strip()

@@ -67,7 +67,7 @@ class TextConfig(Settings):
 
 
 class AlignConfig(Settings):
-    """How a sentence meets the patches (method.md B.1, B.2)."""
+    """How a sentence meets the patches (docs/method.md)."""
 
     type: Literal["gated", "vlcabs", "global"] = "gated"
     """gated: GLINT. vlcabs: softmax in a shared space (RadZero). global: mean-pooled CLIP."""
@@ -94,7 +94,7 @@ class AlignConfig(Settings):
 
 
 class LossConfig(Settings):
-    """What training minimises (method.md B.3, B.4, B.7)."""
+    """What training minimises (docs/method.md)."""
 
     type: Literal["mpnce"] = "mpnce"
     gate_off: float = Field(0.05, ge=0)

@@ -51,7 +51,13 @@ def augment(batch: PairBatch, generator: torch.Generator) -> PairBatch:
 
 
 def _apply(
-    images: Tensor, valid_px: Tensor, table: Tensor, uncropped: Tensor, theta: Tensor, blur: Tensor, noise: Tensor
+    images: Tensor,
+    valid_px: Tensor,
+    table: Tensor,
+    uncropped: Tensor,
+    theta: Tensor,
+    blur: Tensor,
+    noise: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Change some images (B, 1, Y, X) by numbers drawn before."""
     # Image and mask take the same way as two channels; the mask leaves it as a soft edge that is cut at 1/2.

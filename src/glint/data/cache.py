@@ -5,17 +5,16 @@
 
 The key covers the manifest rows, the size and time of every image file, the input size and the version of the
 preprocessing: whatever changes, a new cache is built and the old one is removed. A cache appears by one rename.
-No torch in here, so that worker processes start fast.
+Threads decode: codecs work outside the interpreter lock, and processes would need a guarded main script.
 """
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from glint.errors import GlintError
 from glint.io.radiograph import letterbox, read_radiograph
 
 PREPROCESSING_VERSION = 1
-MIN_PER_WORKER = 128  # below this, starting a process costs more than it saves
+MIN_PER_WORKER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,9 @@ class ImageCache:
     folder: Path
 
 
-def open_cache(studies: Sequence[Study], size_px: int, root: Path, name: str, *, workers: int = 0) -> ImageCache:
+def open_cache(
+    studies: Sequence[Study], size_px: int, root: Path, name: str, *, workers: int = 0
+) -> ImageCache:
     """Return the decoded images of studies, from disk when they are there and current.
 
     Args:
@@ -58,7 +59,7 @@ def open_cache(studies: Sequence[Study], size_px: int, root: Path, name: str, *,
         size_px: Side of the square output.
         root: Folder of caches.
         name: Beginning of the folder's name; an older cache of the same name and size is removed.
-        workers: Decoding processes; 0 means one per core for large sets.
+        workers: Decoding threads; 0 means one per core.
     """
     prefix = f"{name}-{size_px}px-"
     folder = root / (prefix + _key(studies, size_px))
@@ -130,10 +131,8 @@ def _decode_all(images: Sequence[Path], size_px: int, workers: int) -> Iterator[
     if count < 2:
         yield from map(decode, images)
         return
-    # forkserver: fork would copy a process in which torch threads may hold locks.
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        yield from pool.map(decode, images, chunksize=16)
+    with ThreadPoolExecutor(count) as pool:
+        yield from pool.map(decode, images)
 
 
 def decode_image(path: Path, size_px: int) -> Decoded | str:
@@ -142,7 +141,6 @@ def decode_image(path: Path, size_px: int) -> Decoded | str:
         square, fit = letterbox(read_radiograph(path).pixels, size_px)
     except GlintError as error:
         return error.what
-    valid = np.asarray(fit.valid_patches(1)).reshape(size_px, size_px)
-    rows, columns = np.flatnonzero(valid.any(1)), np.flatnonzero(valid.any(0))
-    frame = [int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1]
+    (top, left), (height, width) = fit.offset, fit.inner
+    frame = [top, top + height, left, left + width]
     return np.clip(np.rint(square * 255), 0, 255).astype(np.uint8), frame

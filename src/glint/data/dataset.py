@@ -67,7 +67,7 @@ class PairDataset:
         split: Which split.
         cfg: Data settings; `limit` counts training studies only.
         with_reports: False for self-supervised training, which sees images only.
-        workers: Decoding processes; 0 means one per core for large sets.
+        workers: Decoding threads; 0 means one per core.
 
     Raises:
         DataError: Broken manifest, or more than a tenth of the studies cannot be read.
@@ -146,7 +146,9 @@ class PairDataset:
         summary = few([f"{study} ({why})" for study, why in self.skipped.items()])
         message = f"{len(self.skipped)} of {asked} studies of '{self.split}' cannot be read: {summary}"
         if len(self.skipped) > MAX_UNREADABLE * asked:
-            raise DataError(message, where=str(manifest), fix="repair these files, or leave them out of the manifest")
+            raise DataError(
+                message, where=str(manifest), fix="repair these files, or leave them out of the manifest"
+            )
         listing = self.cache.folder / "skipped.json"
         listing.write_text(json.dumps(self.skipped, indent=1))
         warnings.warn(f"{message}; training goes on without them (list: {listing})", stacklevel=3)
@@ -179,7 +181,9 @@ def batches(dataset: PairDataset, batch_size: int, seed: int, step: int) -> Iter
 
 def fixed_batches(dataset: PairDataset, batch_size: int) -> Iterator[PairBatch]:
     """Yield a whole split once, in order, always with the same sentences: for validation losses."""
-    for start in range(0, len(dataset) - 1, batch_size):  # a last single study would have nothing to contrast with
+    for start in range(
+        0, len(dataset) - 1, batch_size
+    ):  # a last single study would have nothing to contrast with
         members = np.arange(start, min(start + batch_size, len(dataset)))
         yield dataset.batch(members, np.random.default_rng((0, 2, start)))
 

@@ -50,7 +50,9 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Study]:
     ]
     if not studies:
         present = ", ".join(sorted({row["split"] for row in rows})) or "none"
-        raise DataError(f"the manifest has no study in split '{split}'", where=str(path), expected=f"one of: {present}")
+        raise DataError(
+            f"the manifest has no study in split '{split}'", where=str(path), expected=f"one of: {present}"
+        )
     missing = [str(f) for study in studies for f in (study.image, study.report) if not f.is_file()]
     if missing:
         raise DataError(
@@ -79,7 +81,9 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         table: Any = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"cannot read the manifest: {error}", where=str(path), expected="a Parquet file") from error
+        raise DataError(
+            f"cannot read the manifest: {error}", where=str(path), expected="a Parquet file"
+        ) from error
     absent = [name for name in COLUMNS if name not in table.column_names]
     if absent:
         raise DataError(

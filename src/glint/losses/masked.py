@@ -41,7 +41,9 @@ class MaskedPrediction(nn.Module):
     def forward(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and its parts; `generator` (CPU) places the blocks. Reports are not looked at."""
         images, stride = batch.images, self.vision.stride_px
-        mask_px = block_mask(len(images), images.shape[-1], self.cfg.mask_block_px, self.cfg.mask_ratio, generator)
+        mask_px = block_mask(
+            len(images), images.shape[-1], self.cfg.mask_block_px, self.cfg.mask_ratio, generator
+        )
         mask_px = mask_px.to(images.device)
         student = self.vision(hide(images, mask_px, generator)).tokens
         with torch.no_grad():
@@ -61,8 +63,8 @@ class MaskedPrediction(nn.Module):
     @torch.no_grad()
     def update_teacher(self) -> None:
         """Move the teacher a little towards the student; buffers are copied."""
-        pairs = list(zip(self.teacher.parameters(), self.vision.parameters(), strict=True))
-        torch._foreach_lerp_([t for t, _ in pairs], [s.detach() for _, s in pairs], 1 - self.cfg.ema)
+        for mine, theirs in zip(self.teacher.parameters(), self.vision.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - self.cfg.ema)
         for mine, theirs in zip(self.teacher.buffers(), self.vision.buffers(), strict=True):
             mine.copy_(theirs)
 

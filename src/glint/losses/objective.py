@@ -75,7 +75,7 @@ class Objective:
 
     def _contrast(self, batch: "PairBatch", patches: Patches) -> tuple[dict[str, Tensor], Report]:
         """All unique sentences against all images; negated ones are left to the polarity term by default."""
-        ordinary = [i for i, state in enumerate(batch.states) if self._is_ordinary(state)]
+        ordinary = [i for i in range(len(batch.states)) if self._is_ordinary(batch, i)]
         texts, positive = _unique([batch.sentences[i] for i in ordinary], batch.owner[ordinary], len(batch.images))
         if not texts:
             return {"align": patches.values.sum() * 0.0}, {}
@@ -85,11 +85,13 @@ class Objective:
         parts = {"align": multi_positive_nce(aligned.scores, positive, self.model.align.tau)}
         if self.model.align.gate is not None and self.cfg.align.gate_activation == "sigmoid":
             parts["gate_off"] = gate_off(aligned.gate, ~positive)
-            parts["gate_budget"] = gate_budget(aligned.gate[positive], self.cfg.loss.rho_max, self.cfg.loss.rho_min)
+            affirmed = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
+            visible = positive & torch.tensor([[text in affirmed] for text in texts], device=positive.device)
+            parts["gate_budget"] = gate_budget(aligned.gate[visible], self.cfg.loss.rho_max, self.cfg.loss.rho_min)
         return parts, _statistics(aligned, positive)
 
-    def _is_ordinary(self, state: str) -> bool:
-        return state in ("present", "uncertain", "changed") or self.cfg.loss.negated == "contrast"
+    def _is_ordinary(self, batch: "PairBatch", i: int) -> bool:
+        return _affirms(batch, i) or self.cfg.loss.negated == "contrast"
 
     def _polarity(self, batch: "PairBatch", patches: Patches) -> Tensor:
         """Each sentence against its negated or affirmed form, on its own image."""
@@ -109,6 +111,11 @@ class Objective:
         if self.model.align.gate is not None:
             state |= {"alpha": float(self.model.align.gate.alpha), "beta": float(self.model.align.gate.beta)}
         return state
+
+
+def _affirms(batch: "PairBatch", i: int) -> bool:
+    """Say whether sentence i names something that can be seen: neither denied nor declared normal."""
+    return batch.states[i] != "absent" and not batch.normal[i]
 
 
 def _unique(texts: list[str], owner: Tensor, num_images: int) -> tuple[list[str], Tensor]:

@@ -73,7 +73,7 @@ def sample_build(generator: torch.Generator) -> Build:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
     size = uniform(0.92, 1.08)
-    dome = uniform(-16, 18)
+    dome = uniform(-26, 12)
     return Build(
         scale=(size * uniform(0.93, 1.07), size * uniform(0.9, 1.12), size * uniform(0.92, 1.06)),
         roughness_mm=uniform(4, 11),
@@ -81,9 +81,9 @@ def sample_build(generator: torch.Generator) -> Build:
         heart=uniform(0.9, 1.05),
         habitus=uniform(0.35, 1.7),
         lung_hu=uniform(-30, 45),
-        vessel_gain=uniform(0.8, 1.35),
+        vessel_gain=uniform(0.9, 1.8),
         soft_hu=uniform(-20, 15),
-        bone_gain=uniform(0.75, 1.3),
+        bone_gain=uniform(0.85, 1.5),
     )
 
 
@@ -151,7 +151,7 @@ def _displacement(base: Base, build: Build, generator: torch.Generator) -> Tenso
     knots *= torch.tensor([1.0, 0.7, 1.0])[:, None, None, None]
     field = torch.einsum("dabc,za,yb,xc->dzyx", knots, *weights)
     # Shape of the trunk along z: width and sideways bend.
-    along_z = _bspline(shape[0], 6) @ (torch.randn((6, 2), generator=generator) * torch.tensor([0.045, 6.0]))
+    along_z = _bspline(shape[0], 6) @ (torch.randn((6, 2), generator=generator) * torch.tensor([0.045, 4.5]))
     z, y, x = _positions_mm(base)
     field[2] += along_z[:, 0, None, None] * x + along_z[:, 1, None, None]
 

@@ -129,7 +129,9 @@ def generate(
             where=f"train={train} val={val} test={test} workers={workers} size_px={size_px}",
             expected="at least one study, one worker, 64 to 4096 pixels",
         )
-    sizes: dict[str, int] = dict(zip(SPLITS, (train, val, test, max(1, round(test / 4)) if test else 0), strict=True))
+    sizes: dict[str, int] = dict(
+        zip(SPLITS, (train, val, test, max(1, round(test / 4)) if test else 0), strict=True)
+    )
     settings = Settings(sizes, seed, size_px, device)
     _prepare(out, overwrite)
     write_text(out / "dataset.json", json.dumps(_describe(settings), indent=2) + "\n")
@@ -260,7 +262,7 @@ def _write_study(
         patient_id=patient_id,
         view=exposure.view,
         kvp=exposure.kvp,
-        pixel_mm=exposure.pixel_mm(settings.size_px),
+        pixel_mm=study.pixel_mm,
         inverted=inverted,
         uid_seed=f"{settings.seed}/{settings.size_px}/{name}",
     )

@@ -9,7 +9,7 @@ Which findings are described how, which absent findings are negated and in which
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from glint.errors import UsageError
 from glint.phantom.phrases import Noun, describe_with, frames_for, noun_phrase, pick_noun
@@ -92,7 +92,7 @@ def prompts(kind: str, wording: WordingName) -> tuple[str, ...]:
     return (entry["headline"], *entry["prompts"])
 
 
-def _kind(book: Book, kind: str) -> dict[str, list[str]]:
+def _kind(book: Book, kind: str) -> dict[str, Any]:
     if kind not in KINDS:
         raise UsageError(f'unknown finding "{kind}"', where="kind", expected=", ".join(KINDS))
     return book["kinds"][kind]

@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from glint.phantom.anatomy import Anatomy
-from glint.phantom.base import LABELS, STRUCTURES
-from glint.phantom.findings import INSERTION_ORDER, can_host, insert
-from glint.phantom.findings.common import region
+from glint.phantom.labels import LABELS, STRUCTURES
+from glint.phantom.findings import INSERTION_ORDER, insert
+from glint.phantom.findings.common import in_lung, region
 from glint.phantom.report import Report, write_report
 from glint.phantom.sample import sample_findings
 from glint.phantom.schema import Finding
 from glint.phantom.wording import WordingName
-from glint.phantom.xray import Exposure, calibrate, project_mask, render, sample_exposure
+from glint.phantom.xray import Exposure, calibrate, image_spacing_mm, project_mask, render, sample_exposure
 
 ATTEMPTS = 6
 DEVICES = ("central_venous_catheter", "pacemaker")
-MOST_OVERLAP = 0.4
-"""Largest share of a new finding's frontal outline that may lie on earlier findings."""
+FOCAL = ("ground_glass", "consolidation", "atelectasis", "hilar_enlargement", "mass", "nodule")
+MOST_HIDDEN = 0.4
+"""Largest share of a focal finding's frontal outline that may lie on another finding."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class PhantomStudy:
     Attributes:
         pixels: (Y, X) int32, 12 bit, bright = dense.
         exposure: How it was taken.
+        pixel_mm: Pixel size at the detector.
         findings: What it shows.
         masks: (Y, X) bool per finding; empty unless masks were asked for.
         structures: Name -> (Y, X) bool of anatomy; empty unless asked for.
@@ -57,6 +59,7 @@ class PhantomStudy:
 
     pixels: Tensor
     exposure: Exposure
+    pixel_mm: float
     findings: tuple[Finding, ...]
     masks: tuple[Tensor, ...]
     structures: dict[str, Tensor]
@@ -83,37 +86,49 @@ def place_findings(anatomy: Anatomy, findings: list[Finding], generator: torch.G
     hu = anatomy.hu
     placed: list[Finding] = []
     masks: list[Tensor] = []
-    taken = torch.zeros_like(hu[:, 0], dtype=torch.bool)
+    outlines: list[Tensor] = []
     for finding in sorted(findings, key=lambda f: INSERTION_ORDER.index(f.kind)):
-        if not can_host(anatomy, finding):
-            continue
         for _ in range(ATTEMPTS):
             inserted = insert(hu, anatomy, finding, generator)
             if inserted is None:
                 continue
             outline = inserted.mask.any(dim=1)
-            focal = finding.kind not in (*DEVICES, "cardiomegaly", "pleural_effusion", "pneumothorax")
-            if focal and float((outline & taken).sum()) > MOST_OVERLAP * float(outline.sum()):
+            if _collides(finding, outline, placed, outlines):
                 continue
             hu = inserted.hu
             placed.append(inserted.finding)
             masks.append(inserted.mask)
+            outlines.append(outline)
             if finding.kind not in DEVICES:
                 anatomy = _without(anatomy, inserted.mask)
-                # The heart keeps its place: what lies before or behind it was possible before, too.
-                taken = taken | outline if finding.kind != "cardiomegaly" else taken
             break
     return Placed(hu, tuple(placed), tuple(masks))
 
 
+def _collides(finding: Finding, outline: Tensor, placed: list[Finding], outlines: list[Tensor]) -> bool:
+    """Return whether two findings would hide each other in the frontal view, (Z, X) outlines.
+
+    Heart, fluid and air keep their place whatever else there is, and thin tubes hide nothing.
+    """
+    if finding.kind not in FOCAL and finding.kind != "pacemaker":
+        return False
+    for other, earlier in zip(placed, outlines, strict=True):
+        both = float((outline & earlier).sum())
+        if finding.kind == "pacemaker" and other.kind in FOCAL and both > MOST_HIDDEN * float(earlier.sum()):
+            return True
+        if (
+            finding.kind in FOCAL
+            and other.kind != "cardiomegaly"
+            and both > MOST_HIDDEN * float(outline.sum())
+        ):
+            return True
+    return False
+
+
 def _without(anatomy: Anatomy, mask: Tensor) -> Anatomy:
     """Return the anatomy with the masked lung voxels given away, so that nothing else is put there."""
-    given = mask & (anatomy.lung_depth_mm > 0)
-    return replace(
-        anatomy,
-        labels=anatomy.labels.masked_fill(given, LABELS["body"]),
-        lung_depth_mm=anatomy.lung_depth_mm.masked_fill(given, 0.0),
-    )
+    given = mask & in_lung(anatomy.labels)
+    return replace(anatomy, labels=anatomy.labels.masked_fill(given, LABELS["body"]))
 
 
 def make_study(anatomy: Anatomy, seeds: np.random.SeedSequence, options: StudyOptions) -> PhantomStudy:
@@ -141,8 +156,9 @@ def make_study(anatomy: Anatomy, seeds: np.random.SeedSequence, options: StudyOp
         if options.structures
         else {}
     )
+    pixel_mm = image_spacing_mm(tuple(anatomy.hu.shape), spacing, exposure, size)
     report = write_report(placed.findings, Random(words), options.wording)
-    return PhantomStudy(pixels, exposure, placed.findings, masks, structures, report)
+    return PhantomStudy(pixels, exposure, pixel_mm, placed.findings, masks, structures, report)
 
 
 def structure_masks(anatomy: Anatomy, placed: Placed) -> dict[str, Tensor]:

@@ -16,10 +16,14 @@ from glint.text.cues import Vocabulary, vocabulary
 State = Literal["present", "absent", "uncertain", "changed"]
 
 _CONJUNCTION = re.compile(r",\s*|\band\s+|\bwith\b\s*")
-_SEEN = re.compile(r"\b(?:is|are|was|were) (?:seen|identified|present|noted|appreciated|visuali[sz]ed|evident)\W*$")
-_BEFORE_WITH = re.compile(r"(?:consistent|compatible|associated|keeping|concerning|agreement|correlat\w*|compared)\s*$")
-_PRE = {"negation_pre": "absent", "uncertain_pre": "uncertain", "changed_pre": "changed"}
-_POST = {"negation_post": "absent", "uncertain_post": "uncertain"}
+_SEEN = re.compile(
+    r"\b(?:is|are|was|were) (?:seen|identified|present|noted|appreciated|visuali[sz]ed|evident)\W*$"
+)
+_BEFORE_WITH = re.compile(
+    r"(?:consistent|compatible|associated|keeping|concerning|agreement|correlat\w*|compared)\s*$"
+)
+_PRE: dict[str, State] = {"negation_pre": "absent", "uncertain_pre": "uncertain", "changed_pre": "changed"}
+_POST: dict[str, State] = {"negation_post": "absent", "uncertain_post": "uncertain"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def analyse(sentence: str) -> Analysis:
     scopes = tuple(_scopes(cues, edges))
     mentions: list[Mention] = []
     for match in words.finding.finditer(lowered):
-        if any(start <= match.start() < end for start, end, kind in cues if kind != "changed_pre"):
+        if any(start <= match.start() < end for start, end, _ in cues):
             continue  # "improvement of" is part of a cue, not a finding
         clause = sum(edge <= match.start() for edge in edges) - 1
         state = _state(match.start(), scopes)
@@ -81,8 +85,9 @@ def _state(position: int, scopes: tuple[Scope, ...]) -> State:
     covering = [s for s in scopes if s.start <= position < s.end]
     if not covering:
         return "present"
-    if any(s.after for s in covering):  # "... cannot be excluded", "... is not seen": the verb decides
-        return next(s.state for s in covering if s.after and (s.state == "uncertain" or len(covering) >= 1))
+    deciding = [s for s in covering if s.after]
+    if deciding:  # "... cannot be excluded", "... is not seen": the verb decides, the nearest one first
+        return min(deciding, key=lambda s: s.cue).state
     # The first cue rules: "no findings suspicious for X" denies X, "may not represent X" hedges it.
     return min(covering, key=lambda s: s.cue).state
 
@@ -93,9 +98,9 @@ def _scopes(cues: tuple[tuple[int, int, str], ...], edges: tuple[int, ...]) -> l
         clause_start = max((e for e in edges if e <= start), default=0)
         clause_end = min((e for e in edges if e > start), default=10**9)
         if kind in _PRE:
-            scopes.append(Scope(end, clause_end, _PRE[kind], start, False))  # type: ignore[arg-type]
+            scopes.append(Scope(end, clause_end, _PRE[kind], start, False))
         elif kind in _POST:
-            scopes.append(Scope(clause_start, start, _POST[kind], start, True))  # type: ignore[arg-type]
+            scopes.append(Scope(clause_start, start, _POST[kind], start, True))
     return scopes
 
 
@@ -103,21 +108,38 @@ def _clause_edges(text: str, cues: tuple[tuple[int, int, str], ...], words: Voca
     """Return the places where clauses start, 0 first."""
     edges = {0}
     for match in words.boundary.finditer(text):
-        edges.add(match.start())
+        if not _inside(match.start(), cues):
+            edges.add(match.start())
     for match in _CONJUNCTION.finditer(text):
-        if any(start < match.start() < end for start, end, _ in cues):
+        if _inside(match.start(), cues):
             continue
-        if _starts_anew(match, text, words):
+        cued = any(start < match.start() for start, _, _ in cues)
+        if _starts_anew(match, text, words, cued):
             edges.add(match.start())
     return tuple(sorted(edges))
 
 
-def _starts_anew(match: re.Match[str], text: str, words: Vocabulary) -> bool:
-    """Say whether a comma, "and" or "with" begins a new statement instead of continuing a list."""
+def _inside(position: int, cues: tuple[tuple[int, int, str], ...]) -> bool:
+    return any(start < position < end for start, end, _ in cues)
+
+
+def _starts_anew(match: re.Match[str], text: str, words: Vocabulary, cued: bool) -> bool:
+    """Say whether a comma, "and" or "with" begins a new statement instead of continuing a list.
+
+    Args:
+        match: The comma or conjunction.
+        text: The whole sentence in lower case.
+        words: The vocabulary.
+        cued: Whether a cue stands before it.
+    """
     rest = text[match.end() :]
     segment = rest.split(",")[0]
     if match[0].startswith("with"):
         return not _BEFORE_WITH.search(text[: match.start()])
+    if match[0].startswith("and") and re.match(r"(?:its|their|there)\b", rest):
+        return True
+    if match[0].startswith("and") and not (cued or words.verb.search(text[: match.start()])):
+        return False  # "heart and lungs are normal"
     if match[0].startswith(",") and re.match(r"(?:or|nor)\b", rest):
         return False
     # A list that goes on to "or" is still the same list: "no small nodule, large mass, or effusion".

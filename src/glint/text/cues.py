@@ -26,7 +26,7 @@ class Vocabulary:
         self.amount = re.compile(rf"(?:and |with )?(?:{data['amounts']})\b")
         self.verb = re.compile(rf"\b(?:{data['verbs']})\b")
         self.normal = re.compile(rf"(?<![\w-])(?:{'|'.join(data['normal'])})(?!\w)")
-        self.generic = re.compile(rf"(?:{data['generic']})$")
+        self.generic = re.compile(rf"\b(?:{data['generic']})$")
         self.change = re.compile(rf"\b(?:{data['change']})\b")
         self.finding = re.compile(rf"(?<![\w])(?:{'|'.join(data['findings'])})(?!\w)")
 

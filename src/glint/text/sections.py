@@ -7,8 +7,9 @@ _KINDS = {
     "findings": r"findings?(?:\s*(?:and|/|&)\s*impressions?)?|report|observations?|result[s]?|description"
     r"|(?:chest|lungs?|x-?ray) findings",
     "impression": r"impressions?|conclusions?|opinion|summary|assessment|interpretation|diagnosis|final diagnosis",
-    "other": r"indications?|(?:clinical|patient|brief)?\s*(?:history|information|indication|data|question|details|statement)"
-    r"|reason for (?:exam(?:ination)?|study|the exam)|comparisons?|techniques?|exam(?:ination)?s?|exam type|study|procedure"
+    "other": r"indications?|(?:clinical|patient|brief)?\s*(?:history|information|indication|data|question|details"
+    r"|statement)|reason for (?:exam(?:ination)?|study|the exam)|comparisons?|techniques?|exam(?:ination)?s?|exam type"
+    r"|study|procedure"
     r"|recommendations?(?: and follow[- ]?up)?|notifications?|views?|protocol|attestation|wet read|addendum|date|signed"
     r"|dictated by|electronically signed(?: by)?|final report|comment[s]?|contrast|dose",
 }
@@ -24,7 +25,32 @@ _EXAM_TITLE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ABBREVIATIONS = frozenset(
-    "dr drs mr mrs ms prof st vs e.g i.e approx no fig etc ca resp incl a.m p.m jr sr inc dept cf".split()
+    [
+        "dr",
+        "drs",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "st",
+        "vs",
+        "e.g",
+        "i.e",
+        "approx",
+        "no",
+        "fig",
+        "etc",
+        "ca",
+        "resp",
+        "incl",
+        "a.m",
+        "p.m",
+        "jr",
+        "sr",
+        "inc",
+        "dept",
+        "cf",
+    ]
 )
 _ITEM = re.compile(r"(?:^|(?<=\s))(?:\(?\d{1,2}[.)]|[-*•])\s+(?=\S)")
 _END = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)|[.!?](?=[A-Z][a-z])")
@@ -43,15 +69,17 @@ def split_report(text: str) -> Sections:
     """Find findings and impression by their headers; a report without headers is all findings."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     headers = list(_HEADER.finditer(text))
+    if not headers:
+        return Sections(text.strip(), "")
     parts: dict[str, list[str]] = {"findings": [], "impression": [], "other": []}
     ends = [h.start() for h in headers[1:]] + [len(text)]
     for header, end in zip(headers, ends, strict=True):
         parts[str(header.lastgroup)].append(text[header.end() : end].strip())
-    if not headers:
-        return Sections(text.strip(), "")
     if not any(parts["findings"]):
         parts["findings"] = _untitled_findings(text[: headers[0].start()], parts["other"])
-    return Sections("\n\n".join(filter(None, parts["findings"])), "\n\n".join(filter(None, parts["impression"])))
+    return Sections(
+        "\n\n".join(filter(None, parts["findings"])), "\n\n".join(filter(None, parts["impression"]))
+    )
 
 
 def _untitled_findings(before: str, others: list[str]) -> list[str]:
@@ -81,7 +109,10 @@ def _split_block(block: str) -> list[str]:
             pieces.append(block[start : match.end()])
             start = match.end()
     pieces.append(block[start:])
-    cleaned = (_ITEM.sub("", piece.strip(), count=1) if _ITEM.match(piece.strip()) else piece.strip() for piece in pieces)
+    cleaned = (
+        _ITEM.sub("", piece.strip(), count=1) if _ITEM.match(piece.strip()) else piece.strip()
+        for piece in pieces
+    )
     return [piece for piece in cleaned if re.search(r"[A-Za-z]{2}", piece)]
 
 
@@ -98,4 +129,6 @@ def _is_end(block: str, start: int, match: re.Match[str]) -> bool:
         return False
     if word.isdigit() and not block[start : match.start()].strip("( " + word):
         return False  # "1." opens a list item
-    return not (len(word) == 1 and word.isalpha() and before is not None and before[1].isupper() and word not in "lr")
+    return not (
+        len(word) == 1 and word.isalpha() and before is not None and before[1].isupper() and word not in "lr"
+    )

@@ -68,19 +68,20 @@ def flip_polarity(text: str) -> str | None:
 
 
 def _sentence_state(analysis: Analysis) -> State:
-    specific = [m for m in analysis.mentions]
-    if not specific:
+    if not analysis.mentions:
         return _state_without_findings(analysis)
     # "An opacity may represent pneumonia" hedges as a whole: the hedge colours its clause.
-    hedged = {m.clause for m in specific if m.state == "uncertain"}
-    states = {"uncertain" if m.clause in hedged and m.state == "present" else m.state for m in specific}
+    hedged = {m.clause for m in analysis.mentions if m.state == "uncertain"}
+    states: set[State] = {
+        "uncertain" if m.clause in hedged and m.state == "present" else m.state for m in analysis.mentions
+    }
     return next(state for state in _PRIORITY if state in states)
 
 
 def _state_without_findings(analysis: Analysis) -> State:
     words, kinds = vocabulary(), {kind for _, _, kind in analysis.cues}
-    normal = [m for m in words.normal.finditer(analysis.lowered)]
-    if any(state_at(analysis, m.start()) == "present" for m in normal):
+    normal = list(words.normal.finditer(analysis.lowered))
+    if any(_affirmed(analysis, m.start()) for m in normal):
         return "absent"
     if normal and any(state_at(analysis, m.start()) == "uncertain" for m in normal):
         return "uncertain"
@@ -91,9 +92,17 @@ def _state_without_findings(analysis: Analysis) -> State:
     return "uncertain" if kinds & {"uncertain_pre", "uncertain_post"} else "present"
 
 
+def _affirmed(analysis: Analysis, start: int) -> bool:
+    """Say whether a word is affirmed and not itself part of a cue ("clear of")."""
+    inside_cue = any(first <= start < last for first, last, _ in analysis.cues)
+    return not inside_cue and state_at(analysis, start) == "present"
+
+
 def _is_normal(analysis: Analysis) -> bool:
     """Say whether an absent sentence states normality: a normal organ, or no abnormality of any kind."""
     words = vocabulary()
-    if any(state_at(analysis, m.start()) == "present" for m in words.normal.finditer(analysis.lowered)):
+    if any(_affirmed(analysis, m.start()) for m in words.normal.finditer(analysis.lowered)):
         return True
-    return all(words.generic.match(m.text) for m in analysis.mentions) and bool(analysis.mentions)
+    if not analysis.mentions:  # "No acute findings."
+        return bool(words.generic.search(analysis.lowered.rstrip(" .")))
+    return all(words.generic.match(m.text) for m in analysis.mentions)

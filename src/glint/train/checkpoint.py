@@ -48,7 +48,9 @@ def save(state: TrainState, folder: Path, *, keep: int) -> Path:
         (temporary / MANIFEST).write_text(json.dumps(hashes, indent=1))
         for file in temporary.iterdir():
             _sync(file)
-        if target.exists():  # a damaged one of the same step that resume passed over, or a stop right after a save
+        if (
+            target.exists()
+        ):  # a damaged one of the same step that resume passed over, or a stop right after a save
             shutil.rmtree(target)
         temporary.rename(target)
         _sync(folder)
@@ -78,7 +80,9 @@ def is_whole(path: Path) -> bool:
     """Return True if every file is there with the hash it was written with."""
     try:
         hashes: dict[str, str] = json.loads((path / MANIFEST).read_text())
-        return set(hashes) == {WEIGHTS, OPTIMIZER, STATE} and all(_sha256(path / n) == h for n, h in hashes.items())
+        return set(hashes) == {WEIGHTS, OPTIMIZER, STATE} and all(
+            _sha256(path / n) == h for n, h in hashes.items()
+        )
     except (OSError, ValueError, AttributeError):
         return False
 

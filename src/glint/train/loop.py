@@ -1,10 +1,12 @@
 """The training loop: from a recipe to a model folder. One loop for both tasks; nothing here depends on the task."""
 
 import copy
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from glint.config.schema import GlintConfig
 from glint.data.cache import cache_root
@@ -34,7 +36,9 @@ def train(cfg: GlintConfig, *, resume: bool = True) -> Path:
     run = open_run(cfg, resume=resume)
     if (run / "model").is_dir():
         return run / "model"
-    data, val = (PairDataset(cfg.data.manifest, s, cfg.data, workers=cfg.train.workers) for s in ("train", "val"))
+    data, val = (
+        PairDataset(cfg.data.manifest, s, cfg.data, workers=cfg.train.workers) for s in ("train", "val")
+    )
     task = align_task(cfg, sorted({*data.texts(), *val.texts()}))
     return fit(cfg, task, data, list(fixed_batches(val, cfg.train.batch_size)), run, run / "model")
 
@@ -48,20 +52,30 @@ def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
 
     torch.manual_seed(cfg.train.seed)
     model = GlintModel(cfg)
-    model.text.prime(texts, cache_root(Path(cfg.data.manifest)) / f"text-{model.text.cache_key()}.safetensors")
+    model.text.prime(
+        texts, cache_root(Path(cfg.data.manifest)) / f"text-{model.text.cache_key()}.safetensors"
+    )
     teacher = copy.deepcopy(model.vision).eval().requires_grad_(False) if cfg.loss.dfr > 0 else None
-    # A teacher from random weights exists nowhere else, so it is stored; one from a file is read from there again.
-    teachers = {"teacher": teacher} if teacher is not None else {}
+    teachers: dict[str, nn.Module] = {"teacher": teacher} if teacher is not None else {}
+    if teachers and not cfg.vision.init:
+        warnings.warn(
+            "loss.dfr > 0 without vision.init holds the encoder to random features; "
+            "run `glint pretrain` first, or set loss.dfr=0",
+            stacklevel=2,
+        )
     return Task(
         objective=Objective(cfg, model, teacher),
         trained={"model": model},
+        # A teacher from random weights exists nowhere else; one from a file is read from there again.
         kept={} if cfg.vision.init else teachers,
         rebuilt=teachers if cfg.vision.init else {},
         export=lambda folder: save_model(model, folder, write_card(cfg)),
     )
 
 
-def fit(cfg: GlintConfig, task: Task, data: PairDataset, val: list[PairBatch], run: Path, result: Path) -> Path:
+def fit(
+    cfg: GlintConfig, task: Task, data: PairDataset, val: list[PairBatch], run: Path, result: Path
+) -> Path:
     """Train a task until `train.steps` and export it to `result`."""
     for module in task.modules():
         module.to(cfg.train.device)
@@ -111,7 +125,9 @@ def validate(task: Task, val: Iterable[PairBatch], cfg: GlintConfig) -> Report:
     window: Report = {}
     for batch in val:
         with autocast(cfg.train):
-            loss, report = task.objective(batch.to(torch.device(cfg.train.device)).normalised(), step_generator(0, 0))
+            loss, report = task.objective(
+                batch.to(torch.device(cfg.train.device)).normalised(), step_generator(0, 0)
+            )
         _accumulate(window, {"loss": float(loss), **report})
     task.set_training(True)
     return {f"val_{name}": value for name, value in _mean(window).items()}

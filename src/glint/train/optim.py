@@ -40,7 +40,9 @@ def rate_table(optimizer: torch.optim.Optimizer, cfg: OptimConfig, steps: int) -
     """Return (steps, groups) learning rates: linear warm-up, then a cosine to zero at the end."""
     warmup = min(cfg.warmup_steps, steps)
     factors = [
-        (step + 1) / warmup if step < warmup else 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
+        (step + 1) / warmup
+        if step < warmup
+        else 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
         for step in range(steps)
     ]
     base = torch.tensor([group["base_lr"] for group in optimizer.param_groups], dtype=torch.float64)

@@ -8,7 +8,7 @@ RUN/model/ or RUN/encoder/ the result; there only when training has finished
 
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -44,7 +44,9 @@ class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
     """
 
     def __init__(self, step: int, number: int) -> None:
-        super().__init__(f"stopped at step {step}; a checkpoint is saved, the same command goes on from there")
+        super().__init__(
+            f"stopped at step {step}; a checkpoint is saved, the same command goes on from there"
+        )
         self.step, self.signal = step, number
 
 
@@ -58,7 +60,9 @@ def open_run(cfg: GlintConfig, *, resume: bool) -> Path:
     stored = run / RESOLVED
     if stored.is_file():
         if not resume:
-            raise TrainingError("there is a run already", where=str(run), fix="set another train.out, or resume")
+            raise TrainingError(
+                "there is a run already", where=str(run), fix="set another train.out, or resume"
+            )
         differing = _differences(_comparable(load_config(stored)), _comparable(cfg))
         if differing:
             raise TrainingError(
@@ -67,7 +71,9 @@ def open_run(cfg: GlintConfig, *, resume: bool) -> Path:
                 fix="set another train.out, or the same settings to go on with that run",
             )
     elif run.is_dir() and any(run.iterdir()):
-        raise TrainingError("the folder is not empty and not a run", where=str(run), fix="set another train.out")
+        raise TrainingError(
+            "the folder is not empty and not a run", where=str(run), fix="set another train.out"
+        )
     run.mkdir(parents=True, exist_ok=True)
     temporary = run / (RESOLVED + ".tmp")
     temporary.write_text(dump_config(cfg))
@@ -85,7 +91,7 @@ def export(write: Any, target: Path) -> None:
 
 
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Generator[list[int]]:
     """Collect SIGINT and SIGTERM in a list instead of dying; a second Ctrl-C kills as usual."""
     received: list[int] = []
 
@@ -116,4 +122,6 @@ def _comparable(cfg: GlintConfig) -> dict[str, Any]:
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    return [f"{key} {there.get(key)!r} there, {here[key]!r} here" for key in here if there.get(key) != here[key]]
+    return [
+        f"{key} {there.get(key)!r} there, {here[key]!r} here" for key in here if there.get(key) != here[key]
+    ]

@@ -70,7 +70,11 @@ class Task:
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors a checkpoint stores, by full name."""
         modules = self.trained | self.kept
-        return {f"{p}.{name}": tensor for p, module in modules.items() for name, tensor in module.state_dict().items()}
+        return {
+            f"{p}.{name}": tensor
+            for p, module in modules.items()
+            for name, tensor in module.state_dict().items()
+        }
 
 
 @dataclass(slots=True)

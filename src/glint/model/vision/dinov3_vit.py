@@ -11,7 +11,7 @@ class DINOv3ViT(ImageEncoder):
     """DINOv3 ViT with 4 registers; RoPE augmentation is off, so that train and eval features agree.
 
     Levels are the outputs of the blocks at 1/4, 2/4 and 3/4 of the depth, patch tokens only
-    (the last quarter is left free to move towards language, method.md B.4).
+    (the last quarter is left free to move towards language).
     """
 
     def __init__(self, cfg: VisionConfig) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glint.phantom.anatomy import Anatomy
-from glint.phantom.base import LABELS
+from glint.phantom.labels import LABELS
 from glint.phantom.schema import Finding
 
 LOBE_LABELS = {
@@ -81,14 +81,25 @@ def lung(anatomy: Anatomy, side: str) -> Tensor:
     return region(anatomy, *(name for lobe, name in LOBE_LABELS.items() if lobe.startswith(side)))
 
 
+def in_lung(labels: Tensor) -> Tensor:
+    """Return which voxels of a label array belong to any lobe (lobe codes follow one another in LABELS)."""
+    codes = [LABELS[name] for name in LOBE_LABELS.values()]
+    return (labels >= min(codes)) & (labels <= max(codes))
+
+
 def box_of(mask: Tensor, margin: int = 1) -> Box | None:
     """Return the smallest box around a (Z, Y, X) mask, `margin` voxels wider; None for an empty mask."""
-    ranges: list[slice] = []
-    for axis, other in enumerate(((1, 2), (0, 2), (0, 1))):
-        hit = mask.any(dim=other[1]).any(dim=other[0]).nonzero()
-        if not len(hit):
-            return None
-        ranges.append(slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + 1 + margin, mask.shape[axis])))
+    # Reducing along Y first runs along memory; the rest is small.
+    frontal = mask.any(dim=1)
+    rows = frontal.any(dim=1).nonzero()
+    if not len(rows):
+        return None
+    depth = mask[int(rows[0]) : int(rows[-1]) + 1].any(dim=0).any(dim=1).nonzero()
+    columns = frontal.any(dim=0).nonzero()
+    ranges = [
+        slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + 1 + margin, size))
+        for hit, size in zip((rows, depth, columns), mask.shape, strict=True)
+    ]
     return Box(*ranges)
 
 
@@ -180,7 +191,8 @@ def pick_voxel_mm(weight: Tensor, box: Box, anatomy: Anatomy, generator: torch.G
         return None
     drawn = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
     flat = int(torch.searchsorted(cumulative, drawn, right=True).clamp(max=len(cumulative) - 1))
-    zyx = torch.unravel_index(torch.tensor(flat), weight.shape)
+    _, depth, width = weight.shape
+    zyx = (flat // (depth * width), flat // width % depth, flat % width)
     return torch.tensor(
-        [(int(i) + s.start) * step for i, s, step in zip(zyx, box.index, anatomy.spacing_mm, strict=True)]
+        [(i + s.start) * step for i, s, step in zip(zyx, box.index, anatomy.spacing_mm, strict=True)]
     )

@@ -17,7 +17,7 @@ from glint.phantom.findings.common import (
 from glint.phantom.schema import Finding
 
 METAL_HU = 6000.0
-POLYMER_HU = 3200.0
+POLYMER_HU = 5500.0
 """Barium-filled polymer of a catheter wall."""
 
 
@@ -32,7 +32,7 @@ def insert_catheter(
     depth = uniform(generator, -6, 22)
     tip = bottom - torch.tensor([depth, 0.0, 0.0])
     points = [*_approach_mm(anatomy, finding.side, top, generator), (top + bottom) / 2, tip]
-    new, mask = draw_tube(hu, anatomy, smooth_path(points), uniform(generator, 2.0, 2.6), POLYMER_HU)
+    new, mask = draw_tube(hu, anatomy, smooth_path(points), uniform(generator, 2.1, 2.8), POLYMER_HU)
     return Inserted(new, mask, finding) if mask.any() else None
 
 

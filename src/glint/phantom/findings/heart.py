@@ -5,10 +5,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from glint.phantom.anatomy import Anatomy
-from glint.phantom.findings.common import Box, Inserted, box_of, lung, paint, region, uniform
+from glint.phantom.findings.common import Box, Inserted, box_of, in_lung, paint, region, uniform
 from glint.phantom.schema import Finding
 
-TRANSVERSE_GROWTH = {"small": (1.16, 1.22), "moderate": (1.22, 1.32), "large": (1.32, 1.45)}
+TRANSVERSE_GROWTH = {"small": (1.2, 1.27), "moderate": (1.27, 1.37), "large": (1.37, 1.5)}
 
 
 def insert_cardiomegaly(
@@ -26,22 +26,24 @@ def insert_cardiomegaly(
     box = box_of(heart, margin=round(45.0 / min(anatomy.spacing_mm)))
     assert box is not None, "the heart is not empty"
     enlarged = _enlarge(anatomy, box, small, heart[box.index], growth, generator)
-    lungs = lung(anatomy, "left") | lung(anatomy, "right")
-    weight = enlarged * (lungs[box.index] | (enlarged > 0.5) & ~heart[box.index])
+    lungs = in_lung(anatomy.labels[box.index])
+    weight = enlarged * (lungs | (enlarged > 0.5) & ~heart[box.index])
+    # The diaphragm carries the heart: it does not sink into the recesses below.
+    weight[: max(small.z.start - box.z.start - 1, 0)] = 0.0
     # Lung, and the fat around the heart; bone, liver and vessels are denser already.
-    new, changed = paint(hu, box, weight, uniform(generator, 30, 45), "denser")
+    new, changed = paint(hu, box, weight, uniform(generator, 30, 45), "denser", least_hu=90.0)
     return Inserted(new, heart | changed, finding) if changed.any() else None
 
 
 def _without_vessels(heart: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """Return the heart label rounded over 15 mm: label maps let the great vessels branch off it."""
-    box = box_of(heart, margin=2)
+    """Return the heart label rounded over 24 mm: label maps let the great vessels branch off it."""
+    box = box_of(heart, margin=0)
     if box is None:
         return heart
     core = heart[box.index].float()[None, None]
     # Averaging twice over a block, one axis after the other, is close to a Gaussian; above a half is inside.
     for axis, step in [*enumerate(spacing_mm)] * 2:
-        reach = max(1, round(7.5 / step))
+        reach = max(1, round(12.0 / step))
         kernel = [2 * reach + 1 if a == axis else 1 for a in range(3)]
         padding = [reach if a == axis else 0 for a in range(3)]
         core = functional.avg_pool3d(core, kernel, stride=1, padding=padding)

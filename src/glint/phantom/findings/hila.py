@@ -35,7 +35,7 @@ def insert_hilar_enlargement(
         [
             uniform(generator, -8, 10),
             uniform(generator, -6, 6),
-            outward * uniform(generator, 0.15, 0.35) * size,
+            outward * uniform(generator, 0.22, 0.4) * size,
         ]
     )
     box = box_around(anatomy, centre, 1.1 * size)
@@ -46,7 +46,7 @@ def insert_hilar_enlargement(
     inside = torch.full(shape, -1e3, device=hu.device)
     for _ in range(int(uniform(generator, 3, 5.99))):
         node = centre + 0.3 * size * torch.randn(3, generator=generator).clamp(-1, 1)
-        radius = size * uniform(generator, 0.28, 0.42)
+        radius = size * uniform(generator, 0.34, 0.46)
         square = sum((c - float(m)) ** 2 for c, m in zip(coordinates, node, strict=True))
         inside = torch.maximum(inside, radius - torch.as_tensor(square).sqrt())
     noise = smooth_noise(shape, anatomy.spacing_mm, 10.0, generator).to(hu.device)

@@ -12,6 +12,7 @@ from glint.phantom.findings.common import (
     box_around,
     box_of,
     frontal_clearance,
+    in_lung,
     paint,
     pick_voxel_mm,
     ramp,
@@ -81,7 +82,7 @@ def _ball(
     if finding.kind == "mass" and uniform(generator, 0, 1) < 0.5:
         surface = surface * (1 + _spicules(offset, distance, generator))
     weight = ramp(surface - distance, EDGE_MM)
-    weight = weight * (anatomy.lung_depth_mm[box.index] > 0)
+    weight = weight * in_lung(anatomy.labels[box.index])
     target = uniform(generator, 20, 60)
     if finding.kind == "nodule" and uniform(generator, 0, 1) < CALCIFIED_SHARE:
         target = uniform(generator, 250, 600)

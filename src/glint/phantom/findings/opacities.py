@@ -99,7 +99,7 @@ def _cloud(
     distance = (squares[0] + squares[1] + squares[2]).sqrt()
     rough = smooth_noise(distance.shape, anatomy.spacing_mm, 0.3 * extent, generator)
     fine = smooth_noise(distance.shape, anatomy.spacing_mm, 7.0, generator)
-    field = 1.0 - distance + roughness * (0.8 * rough + 0.45 * fine).to(distance.device)
+    field = 1.0 - distance + roughness * (0.8 * rough + 0.3 * fine).to(distance.device)
     edge_mm = 6.0 if finding.kind == "consolidation" else 16.0
     return box, ramp(field * extent / 2, edge_mm) * lobe[box.index]
 

@@ -43,7 +43,7 @@ def _fluid(
     The climb is steepest at the side, where a frontal view shows it as the meniscus. A small effusion stays in
     the costophrenic angle: fluid that only hides behind the liver would be a finding nobody can see.
     """
-    z, y, x = box.coordinates_mm(anatomy)
+    z, _, x = box.coordinates_mm(anatomy)
     side_mm = _distance_to_side(inside, x, side)
     width = float(x.max() - x.min())
     rows = (inside & (side_mm < 0.25 * width)).flatten(1).any(dim=1).nonzero()
@@ -103,7 +103,7 @@ def _beyond_pleura(
     thickest = uniform(generator, *AIR_THICKNESS_MM[finding.severity])
     fade = (1 - (top - z) / (reach * (top - bottom))).clamp(0, 1) ** 0.7
     centre = float((y * inside).sum() / inside.sum())
-    bulge = 9.0 * ((y - centre) / 60.0) ** 2 * fade
+    bulge = (4.0 * ((y - centre) / 60.0) ** 2).clamp(max=8.0) * fade
     wavy = 1.5 * smooth_noise(outline_mm.shape, anatomy.spacing_mm, 30.0, generator).to(inside.device)
     return outline_mm - (thickest * fade + bulge + wavy * fade), thickest * fade > 3.0
 

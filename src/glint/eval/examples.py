@@ -1,0 +1,81 @@
+"""Pictures of single answers: truth outlined green, prediction outlined red, peak as a yellow cross."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_erosion
+
+from glint.eval.cases import Case, Mask, class_queries, union_mask
+from glint.eval.measure import load_images, to_native
+from glint.eval.metrics import FIXED, THRESHOLDS, peak
+from glint.eval.phantom_cxr import Evaluated
+from glint.io.radiograph import read_radiograph
+
+TILE = 224
+CAPTION = 26
+PER_ROW = 4
+ROWS = ("best", "median", "worst")
+GREEN, RED, YELLOW, WHITE = (60, 220, 90), (240, 60, 60), (255, 220, 0), (255, 255, 255)
+
+
+def contact_sheet(result: Evaluated, cases: Sequence[Case]) -> Image.Image:
+    """Return the best, median and worst answers to headline queries by Dice at 0.5, a row each."""
+    sheet = Image.new("RGB", (PER_ROW * TILE, len(ROWS) * (TILE + CAPTION)))
+    for row, (title, chosen) in enumerate(choose(result).items()):
+        for column, (case, kind, dice) in enumerate(chosen):
+            picture = draw(result, cases[case], result.test.kinds[kind])
+            caption = f"{title}: {result.test.kinds[kind].replace('_', ' ')}\n{cases[case].study_id}, Dice {dice:.2f}"
+            at = (column * TILE, row * (TILE + CAPTION))
+            sheet.paste(picture.resize((TILE, TILE)), (at[0], at[1] + CAPTION))
+            ImageDraw.Draw(sheet).multiline_text(
+                (at[0] + 3, at[1] + 1), caption, fill=WHITE, font_size=10, spacing=1
+            )
+    return sheet
+
+
+def choose(result: Evaluated) -> dict[str, list[tuple[int, int, float]]]:
+    """Return row title -> (case, kind, Dice), each row from different kinds where there are enough."""
+    dice = result.test.answers["train"].dice[:, :, FIXED]
+    found = [(int(n), int(k), float(dice[n, k])) for n, k in np.argwhere(~np.isnan(dice))]
+    ranked = sorted(found, key=lambda entry: -entry[2])
+    if not ranked:
+        return {}
+    middle = ranked[len(ranked) // 2][2]
+    orders = (ranked, sorted(ranked, key=lambda entry: abs(entry[2] - middle)), ranked[::-1])
+    return {title: _varied(order) for title, order in zip(ROWS, orders, strict=True)}
+
+
+def _varied(order: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """Return the first entries of distinct kinds."""
+    first: dict[int, tuple[int, int, float]] = {}
+    for entry in order:
+        first.setdefault(entry[1], entry)
+    return list(first.values())[:PER_ROW]
+
+
+def draw(result: Evaluated, case: Case, kind: str) -> Image.Image:
+    """Return the radiograph with truth, prediction and peak of a kind's headline query."""
+    images, fits = load_images([case], int(result.model.cfg.data.size_px))
+    valid = torch.from_numpy(np.asarray(fits[0].valid_patches(result.model.vision.stride_px)).reshape(1, -1))
+    answer = result.model.predict(images, valid, list(class_queries(kind, "train")))
+    values = to_native(answer.maps_SBP[:, 0].float().cpu().numpy(), answer.grid, fits[0])[0]
+    truth = union_mask(case, kind)
+    grey = (read_radiograph(case.image).pixels * 255).clip(0, 255).astype(np.uint8)
+    pixels = np.repeat(grey[:, :, None], 3, axis=2)
+    _outline(pixels, values > THRESHOLDS[FIXED], RED)
+    if truth is not None:
+        _outline(pixels, truth, GREEN)
+    picture = Image.fromarray(pixels)
+    row, column = peak(values)
+    pen, arm = ImageDraw.Draw(picture), max(4, picture.width // 40)
+    pen.line((column - arm, row, column + arm, row), fill=YELLOW, width=2)
+    pen.line((column, row - arm, column, row + arm), fill=YELLOW, width=2)
+    return picture
+
+
+def _outline(pixels: NDArray[np.uint8], mask: Mask, colour: tuple[int, int, int]) -> None:
+    width = max(1, mask.shape[1] // 200)
+    pixels[mask & ~binary_erosion(mask, iterations=width)] = colour

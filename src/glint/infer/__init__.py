@@ -1,0 +1,1 @@
+"""From a radiograph and queries to scores, points, boxes and masks on the pixel grid of the file."""

@@ -1,0 +1,141 @@
+"""Answer queries on one radiograph: letterbox, one encode, maps back to the native grid."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from glint.config.schema import GlintConfig
+from glint.errors import UsageError
+from glint.infer.maps import box_around, native_map, peak_point
+from glint.io.letterbox import Letterbox, letterbox
+from glint.io.radiograph import Radiograph
+from glint.results import Answer, Answers, Task
+
+MAX_QUERIES = 256
+MAX_QUERY_CHARACTERS = 500
+
+
+class Prediction(Protocol):
+    """What a model answers: scores and maps in [0, 1], and the token grid (Yp, Xp)."""
+
+    @property
+    def scores_SB(self) -> Tensor: ...  # noqa: D102
+    @property
+    def maps_SBP(self) -> Tensor: ...  # noqa: D102
+    @property
+    def grid(self) -> tuple[int, int]: ...  # noqa: D102
+
+
+class Model(Protocol):
+    """What inference needs of a model; glint.model.glint.GlintModel is one."""
+
+    @property
+    def cfg(self) -> GlintConfig: ...  # noqa: D102
+
+    def predict(self, images: Tensor, valid: Tensor | None, queries: list[str]) -> Prediction:
+        """Score and localise S queries on B images of shape (B, 1, Y, X) in [0, 1]."""
+        ...
+
+
+def check_queries(queries: Sequence[str]) -> list[str]:
+    """Return the queries without outer blanks.
+
+    Raises:
+        UsageError: None, too many, or one that is empty, too long or holds control characters.
+    """
+    if isinstance(queries, str):
+        raise UsageError("the queries are one text", expected="a list of texts", fix=f"write [{queries!r}]")
+    if not queries:
+        raise UsageError("there is no query", expected="at least one text", fix='add -q "There is ..."')
+    if len(queries) > MAX_QUERIES:
+        raise UsageError(f"{len(queries)} queries are too many", expected=f"at most {MAX_QUERIES} at once")
+    cleaned: list[str] = []
+    for number, query in enumerate(queries, start=1):
+        where = f"query {number}"
+        text = query.strip()
+        if not text:
+            raise UsageError("a query is empty", where=where, expected="a text such as 'There is a nodule.'")
+        if len(text) > MAX_QUERY_CHARACTERS:
+            raise UsageError(
+                f"a query has {len(text)} characters",
+                where=where,
+                expected=f"at most {MAX_QUERY_CHARACTERS}: a sentence, not a report",
+                fix="ask sentence by sentence",
+            )
+        if not text.isprintable():
+            raise UsageError("a query holds control characters", where=where, expected="plain text in one line")
+        cleaned.append(text)
+    return cleaned
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse a mask threshold outside of 0 to 1.
+
+    Raises:
+        UsageError: Out of range.
+    """
+    if not 0 < threshold < 1:
+        raise UsageError(
+            f"the threshold is {threshold}", where="threshold", expected="a number between 0 and 1 (0.5 is fixed)"
+        )
+
+
+def predict(
+    model: Model,
+    radiograph: Radiograph,
+    queries: Sequence[str],
+    *,
+    task: Task = "segment",
+    threshold: float = 0.5,
+    model_name: str = "",
+    device: str = "cpu",
+) -> Answers:
+    """Answer queries on one radiograph; the image is encoded once however many queries there are.
+
+    Args:
+        model: The model.
+        radiograph: The image.
+        queries: Free texts.
+        task: "classify" gives scores; "ground" and "segment" give points, boxes and masks, too.
+        threshold: Mask = map > threshold.
+        model_name: How the answers name the model.
+        device: Where the model is.
+
+    Raises:
+        UsageError: Bad queries or threshold.
+    """
+    texts = check_queries(queries)
+    check_threshold(threshold)
+    size = model.cfg.data.size_px
+    square, fit = letterbox(radiograph.pixels, size)
+    stride = token_stride(model, size)
+    images = torch.from_numpy(square)[None, None].to(device)
+    valid = None if stride is None else torch.from_numpy(fit.valid_patches(stride))[None].to(device)
+    with torch.inference_mode():
+        found = model.predict(images, valid, texts)
+    maps = found.maps_SBP.float().cpu()[:, 0].reshape(len(texts), *found.grid)
+    scores = found.scores_SB.float().cpu()[:, 0].tolist()
+    results = tuple(
+        _answer(text, score, grid, fit, threshold, task)
+        for text, score, grid in zip(texts, scores, maps, strict=True)
+    )
+    return Answers(task, str(radiograph.source), model_name, threshold, results, radiograph)
+
+
+def token_stride(model: Model, size_px: int) -> int | None:
+    """Return the pixels per token of a model's image encoder, or None when it does not say."""
+    stride = getattr(getattr(model, "vision", None), "stride_px", None)
+    return stride if isinstance(stride, int) and size_px % stride == 0 else None
+
+
+def _answer(text: str, score: float, grid: Tensor, fit: Letterbox, threshold: float, task: Task) -> Answer:
+    """Bring one (Yp, Xp) map to the native grid and read point, box and mask from it."""
+    tokens = grid.numpy()
+    heat = native_map(tokens, fit)
+    if task == "classify":
+        return Answer(text, score, heat=heat)
+    point = peak_point(tokens, fit)
+    mask = heat > threshold
+    return Answer(text, score, point, box_around(heat, point), int(mask.sum()), mask, heat)

@@ -1,0 +1,1 @@
+"""Files in and out: radiographs, letterbox geometry, pictures. No torch in here."""

@@ -1,0 +1,177 @@
+"""One radiograph from a DICOM file: stored values -> modality LUT -> VOI LUT -> polarity, in this order.
+
+MONOCHROME1 (low = bright) is turned after the VOI LUT, which is defined on values as they are stored.
+Header values never enter messages, but for modality, photometric interpretation and sizes.
+"""
+
+import logging
+import warnings
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from glint.errors import DataError
+from glint.io.codecs import decode
+from glint.io.limits import MAX_FILE_BYTES, check_shape
+from glint.io.radiograph import Stored
+from glint.io.raster import grey
+
+VOLUME_MODALITIES = {"CT": "CT", "MR": "MR", "PT": "PET", "NM": "nuclear medicine"}
+PROJECTIONS = {"CR", "DX", "DR", "RG", "RF", "XR", "PX", "IO", "MG", "XA", "SC", "OT", ""}
+
+
+def read_dicom(path: Path) -> Stored:
+    """Read one single-frame radiograph.
+
+    Raises:
+        DataError: No radiograph, a volume, a colour picture, damaged, cut short or too large.
+    """
+    where = str(path)
+    with _quiet():
+        data = _read(path)
+        syntax = str(data.file_meta.get("TransferSyntaxUID", ""))
+        _check_header(data, where)
+        try:
+            stored = decode(data, syntax)
+        except Exception as error:
+            raise DataError(
+                "the pixels of the DICOM file cannot be decoded: the file is damaged, cut short, or of a kind "
+                "that GLINT cannot decode",
+                where=where,
+                expected=f"whole pixel data of transfer syntax {syntax or 'given in the header'}",
+                fix="copy the file again, or convert it to an uncompressed one",
+            ) from error
+        return _interpret(data, stored, where)
+
+
+def _read(path: Path) -> FileDataset:
+    try:
+        _refuse_inflation(path)
+        return dcmread(path)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            "the DICOM file is damaged or cut short",
+            where=str(path),
+            expected="a whole DICOM file",
+            fix="copy it again",
+        ) from error
+
+
+def _refuse_inflation(path: Path) -> None:
+    """Stop a deflated file that unpacks to more than any radiograph has, before pydicom unpacks it."""
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    body = path.read_bytes()[132 + 12 + int(meta.FileMetaInformationGroupLength) :]
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    unpacker.decompress(body, MAX_FILE_BYTES)
+    if unpacker.unconsumed_tail:
+        raise DataError("the deflated DICOM file unpacks to more than any radiograph has", where=str(path))
+
+
+def _check_header(data: Dataset, where: str) -> None:
+    """Refuse what is not one radiograph, before its pixels are decoded."""
+    modality = str(data.get("Modality") or "")
+    if "PixelData" not in data:
+        other = "FloatPixelData" in data or "DoubleFloatPixelData" in data
+        raise DataError(
+            "the DICOM file holds floating-point maps, not a radiograph" if other else "the DICOM file holds no image",
+            where=where,
+            expected="a radiograph (CR, DX ...)",
+            fix="if it should hold one, the file is cut short: copy it again",
+        )
+    if modality in VOLUME_MODALITIES or _frames(data) > 1:
+        kind = VOLUME_MODALITIES.get(modality, "multi-frame")
+        raise DataError(
+            f"3D volume given to a 2D model ({kind} image)", where=where, expected="one radiograph (CR, DX ...)"
+        )
+    if modality not in PROJECTIONS:
+        raise DataError(
+            "the DICOM file is not a radiograph" + (f": its modality is {modality}" if modality.isalnum() else ""),
+            where=where,
+            expected="modality CR, DX or alike",
+        )
+    if data.get("SamplesPerPixel") not in (1, 3) or not (data.get("Rows") and data.get("Columns")):
+        raise DataError("the DICOM header does not say the size of the image", where=where, fix="export it again")
+    check_shape(int(data.Rows), int(data.Columns), where)
+
+
+def _frames(data: Dataset) -> int:
+    try:
+        return int(data.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError):
+        return 1
+
+
+def _interpret(data: Dataset, stored: NDArray[np.generic], where: str) -> Stored:
+    """Turn stored values into brightness, bright = dense."""
+    photometric = str(data.get("PhotometricInterpretation", ""))
+    if stored.ndim == 3:
+        top = float(2 ** int(data.BitsStored) - 1)
+        return Stored(grey(stored.astype(np.float32) / top, where), None, *_spacing(data))
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError(
+            "the DICOM file holds a colour picture, not a radiograph",
+            where=where,
+            expected="MONOCHROME1 or MONOCHROME2",
+        )
+    try:
+        values = apply_modality_lut(stored, data)
+        if "VOILUTSequence" in data or str(data.get("VOILUTFunction", "")) == "SIGMOID":
+            values = apply_voi_lut(values, data, prefer_lut=True)
+    except Exception as error:
+        raise DataError(
+            "a look-up table of the DICOM file is damaged", where=where, fix="export the file again"
+        ) from error
+    values = values.astype(np.float32)
+    if photometric == "MONOCHROME1":
+        values = -values
+    return Stored(values, _padding(data, stored), *_spacing(data))
+
+
+def _padding(data: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Return where the detector saw nothing, or None."""
+    first = data.get("PixelPaddingValue")
+    if first is None:
+        return None
+    last = data.get("PixelPaddingRangeLimit", first)
+    low, high = sorted((int(first), int(last)))
+    padding: NDArray[np.bool_] = (stored >= np.array(low)) & (stored <= np.array(high))
+    return padding if padding.any() else None
+
+
+def _spacing(data: Dataset) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Return the pixel size (y, x) in mm at the detector, with a note when the file does not say."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        try:
+            y, x = (float(value) for value in data.get(name) or ())
+        except (TypeError, ValueError):
+            continue
+        if 0 < y < 100 and 0 < x < 100:
+            return (y, x), ()
+    return None, ("the file does not say its pixel size",)
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keep pydicom silent: its warnings quote header values, which may tell of a patient."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

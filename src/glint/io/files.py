@@ -1,0 +1,63 @@
+"""Output files appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from glint.errors import UsageError
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file in the same folder, then rename it to `path`.
+
+    Raises:
+        UsageError: The folder does not exist or cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            part.chmod(0o666 & ~_umask())
+            write(part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the output file cannot be written: {error.strerror or type(error).__name__}",
+            where=str(path),
+            fix="choose another output path, or free some space",
+        ) from error
+
+
+def check_output(path: Path, suffix: str, image: Path | None = None) -> None:
+    """Refuse an output path that cannot work, before any time is spent.
+
+    Args:
+        path: Where a file shall be written.
+        suffix: Ending it must have, e.g. ".png".
+        image: Input that must not be overwritten.
+
+    Raises:
+        UsageError: Wrong ending, a folder, no such folder, or the input itself.
+    """
+    what, fix = "", ""
+    if path.suffix.lower() != suffix:
+        what, fix = f"the output file must end in {suffix}", f"write {path.with_suffix(suffix).name}"
+    elif path.is_dir():
+        what, fix = "the output path is a folder", "add a file name"
+    elif not path.parent.is_dir():
+        what, fix = "the folder of the output file does not exist", f"mkdir -p {path.parent}"
+    elif image is not None and path.exists() and image.exists() and path.samefile(image):
+        what, fix = "the output would overwrite the input image", "choose another output path"
+    if what:
+        raise UsageError(what, where=str(path), fix=fix)
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
