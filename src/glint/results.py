@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from glint.errors import UsageError
 from glint.io.files import check_output, write_whole
+from glint.io.picture import Panel, overlay, write_mask, write_picture
 from glint.io.radiograph import Radiograph
 
 Task = Literal["classify", "ground", "segment"]
@@ -53,14 +54,21 @@ class Answer:
         answer["mask_area_px"] = self.mask_area_px
         return answer
 
+    def panel(self, truth: NDArray[np.bool_] | None = None) -> Panel:
+        """Return what an overlay shows of this answer.
+
+        Args:
+            truth: (Y, X) bool, the true mask where it is known.
+        """
+        caption = f"{self.query}\nscore {self.score:.2f}"
+        return Panel(caption, self.heat, self.mask, self.box_xyxy_px, self.point_px, truth)
+
     def save(self, path: str | Path) -> None:
         """Write the mask as an 8-bit grey PNG of 0 and 255 on the pixel grid of the image.
 
         Raises:
             UsageError: There is no mask (`classify`), or the path cannot be written.
         """
-        from glint.io.picture import write_mask
-
         if self.mask is None:
             raise UsageError("a classification has no mask to save", fix="use segment")
         write_mask(Path(path), self.mask)
@@ -122,6 +130,4 @@ class Answers:
             text = json.dumps(self.to_dict(), indent=2) + "\n"
             write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
             return
-        from glint.io.picture import overlay, panels_of, write_picture
-
-        write_picture(path, overlay(self.radiograph.pixels, panels_of(self.results)))
+        write_picture(path, overlay(self.radiograph.pixels, [answer.panel() for answer in self.results]))

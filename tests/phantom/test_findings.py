@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glint.phantom.anatomy import Anatomy
-from glint.phantom.labels import LABELS
 from glint.phantom.findings import INSERTERS, Inserted, can_host, insert
 from glint.phantom.findings.common import LOBE_LABELS, box_of, lung, ramp, region, smooth_noise
 from glint.phantom.findings.devices import draw_tube, smooth_path
+from glint.phantom.labels import LABELS
 from glint.phantom.schema import KINDS, Finding
 from glint.phantom.xray import calibrate, project_mask, render, sample_exposure
 

@@ -26,6 +26,7 @@ from glint.eval.cases import (
     sentence_query,
     union_mask,
 )
+from glint.infer.maps import native_map, peak_point
 from glint.io.letterbox import Letterbox, letterbox
 from glint.io.radiograph import read_radiograph
 from glint.text.semantics import flip_polarity
@@ -58,6 +59,7 @@ class Answers:
         negated: (N, K, Qn) scores of denials of the kind.
         pointing: (N, K) 1 where the peak lies in the mask.
         pointing_near: (N, K) the same with a tolerance of one patch.
+        pointing_smooth: (N, K) the same for the point that `glint ground` returns (peak of the smoothed map).
         dice: (N, K, T) at every threshold.
         iou_fixed: (N, K) at 0.5.
         iou_biovil: (N, K) BioViL's mean over thresholds.
@@ -70,6 +72,7 @@ class Answers:
     negated: Array
     pointing: Array
     pointing_near: Array
+    pointing_smooth: Array
     dice: Array
     iou_fixed: Array
     iou_biovil: Array
@@ -111,17 +114,30 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Answers about one image: scores (S,), maps (S, P), validity (P,), the way back to native pixels."""
+    """Answers about one image: scores (S,), maps (S, P), validity (P,), and the way back to native pixels."""
 
     scores: Array
     maps: NDArray[np.float32]
     valid: Mask
     index: dict[str, int]
-    native: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    patch_px: float
+    grid: tuple[int, int]
+    fit: Letterbox
 
     def rows(self, texts: Sequence[str]) -> list[int]:
         return [self.index[text] for text in texts]
+
+    def native(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        return to_native(maps, self.grid, self.fit)
+
+    def point(self, row: int) -> tuple[int, int]:
+        """Return (row, column) of the point that inference answers with."""
+        x, y = peak_point(self.maps[row].reshape(self.grid), self.fit)
+        return y, x
+
+    @property
+    def patch_px(self) -> float:
+        """Return the side of a patch in native pixels."""
+        return max(self.fit.native) / max(self.grid)
 
 
 def measure(
@@ -170,7 +186,7 @@ def load_pixels(paths: Sequence[Path], size_px: int) -> tuple[Tensor, list[Lette
 
 def to_native(maps: NDArray[np.float32], grid: tuple[int, int], fit: Letterbox) -> NDArray[np.float32]:
     """Bring maps (Q, P) to the native pixel grid, (Q, Y, X), as inference does."""
-    return np.stack([fit.to_native(each.reshape(grid)) for each in maps])
+    return np.stack([native_map(each.reshape(grid), fit) for each in maps])
 
 
 def _look(
@@ -187,17 +203,7 @@ def _look(
     answer = model.predict(images, torch.from_numpy(valid), queries)
     scores = answer.scores_SB.double().cpu().numpy()
     maps = answer.maps_SBP.float().cpu().numpy()
-    return [
-        _View(
-            scores[:, b],
-            maps[:, b],
-            valid[b],
-            index,
-            lambda stack, fit=fit: to_native(stack, answer.grid, fit),
-            max(fit.native) / max(answer.grid),
-        )
-        for b, fit in enumerate(fits)
-    ]
+    return [_View(scores[:, b], maps[:, b], valid[b], index, answer.grid, fit) for b, fit in enumerate(fits)]
 
 
 def _empty(count: int, kinds: tuple[str, ...], wording: Wording) -> Answers:
@@ -213,6 +219,7 @@ def _empty(count: int, kinds: tuple[str, ...], wording: Wording) -> Answers:
         negated=nan(denials),
         pointing=nan(),
         pointing_near=nan(),
+        pointing_smooth=nan(),
         dice=nan(len(metrics.THRESHOLDS)),
         iou_fixed=nan(),
         iou_biovil=nan(),
@@ -255,6 +262,7 @@ def _localise(view: _View, rows: Sequence[int], mask: Mask, into: Answers, at: t
     into.iou_fixed[at] = np.mean([curve.iou[metrics.FIXED] for curve in curves])
     into.iou_biovil[at] = np.mean([metrics.biovil_miou(values, mask) for values in maps])
     into.pointing[at] = np.mean([metrics.hit(point, mask) for point in peaks])
+    into.pointing_smooth[at] = np.mean([metrics.hit(view.point(row), mask) for row in rows])
     into.pointing_near[at] = np.mean([metrics.hit(point, mask, view.patch_px) for point in peaks])
 
 

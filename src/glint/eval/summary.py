@@ -117,6 +117,7 @@ def _localisation(
     values = {
         "pointing": answers.pointing,
         "pointing_near": answers.pointing_near,
+        "pointing_smooth": answers.pointing_smooth,
         "dice_fixed": dice[:, :, metrics.FIXED],
         "dice_val": dice[:, :, thresholds.common],
         "dice_val_per_finding": own,

@@ -16,6 +16,7 @@ TITLES = {
     "auroc": "AUROC",
     "pointing": "pointing",
     "pointing_near": "pointing, 1 patch tolerance",
+    "pointing_smooth": "pointing of `glint ground`",
     "dice_fixed": "Dice at 0.5",
     "dice_val": "Dice, val threshold",
     "dice_val_per_finding": "Dice, val threshold per finding",

@@ -1,7 +1,6 @@
 """Output files appear whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +13,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UsageError: The folder does not exist or cannot be written.
     """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        part = Path(name)
         try:
-            part.chmod(0o666 & ~_umask())
             write(part)
             os.replace(part, path)
         finally:
@@ -54,10 +50,3 @@ def check_output(path: Path, suffix: str, image: Path | None = None) -> None:
         what, fix = "the output would overwrite the input image", "choose another output path"
     if what:
         raise UsageError(what, where=str(path), fix=fix)
-
-
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from glint.phantom.anatomy import Anatomy
-from glint.phantom.labels import LABELS, STRUCTURES
 from glint.phantom.findings import INSERTION_ORDER, insert
 from glint.phantom.findings.common import in_lung, region
+from glint.phantom.labels import LABELS, STRUCTURES
 from glint.phantom.report import Report, write_report
 from glint.phantom.sample import sample_findings
 from glint.phantom.schema import Finding

@@ -32,6 +32,7 @@ _LEADING_AMOUNTS = re.compile(rf"^(?:{_AMOUNT}(?:-to-| to |/|, | and )(?={_AMOUN
 _NO_HEDGE = re.compile(rf"^{_words('no_hedges')}\s+", _FLAGS)
 _COUNT_NOUN = re.compile(_words("count_nouns") + "$", _FLAGS)
 _HEAD = re.compile(rf"^[\w/,\- ]*?\b{_words('nouns')}(?: (?:{_PLACE})\b[\w/,\- ]*)?$", _FLAGS)
+_VERB = re.compile(rf"\b{_words('verbs')}\b", _FLAGS)
 _FORBIDDEN = re.compile(rf"\b{_words('forbidden')}\b|_{{2,}}|[;:?()]", _FLAGS)
 
 
@@ -67,6 +68,8 @@ def _affirm(phrase: str, article: bool) -> str:
 
 def _deny(phrase: str) -> str | None:
     """Turn what was affirmed into what is denied: without its amount, "A and B" -> "A or B"."""
+    if _VERB.search(phrase):
+        return None  # not a mere noun phrase
     bare = _LEADING_AMOUNTS.sub("", phrase)
     parts = [_LEADING_AMOUNTS.sub("", part) for part in re.split(r"\s+and\s+", bare)]
     if not all(_HEAD.match(part) for part in parts):

@@ -24,33 +24,8 @@ _EXAM_TITLE = re.compile(
     r"^[ \t]*(?=[^:\n]{0,80}\b(?:chest|radiograph|x-?ray|portable|lateral|views?|cxr|ct)\b)[A-Z][^:\n.]{2,80}:[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
-_ABBREVIATIONS = frozenset(
-    [
-        "dr",
-        "drs",
-        "mr",
-        "mrs",
-        "ms",
-        "prof",
-        "st",
-        "vs",
-        "e.g",
-        "i.e",
-        "approx",
-        "no",
-        "fig",
-        "etc",
-        "ca",
-        "resp",
-        "incl",
-        "a.m",
-        "p.m",
-        "jr",
-        "sr",
-        "inc",
-        "dept",
-        "cf",
-    ]
+_ABBREVIATION = re.compile(
+    r"(?:dr|drs|mr|mrs|ms|prof|st|vs|e\.g|i\.e|approx|no|fig|etc|ca|resp|incl|a\.m|p\.m|jr|sr|inc|dept|cf)$"
 )
 _ITEM = re.compile(r"(?:^|(?<=\s))(?:\(?\d{1,2}[.)]|[-*•])\s+(?=\S)")
 _END = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)|[.!?](?=[A-Z][a-z])")
@@ -67,7 +42,7 @@ class Sections:
 
 def split_report(text: str) -> Sections:
     """Find findings and impression by their headers; a report without headers is all findings."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"\r\n?|<br\s*/?>", "\n", text, flags=re.IGNORECASE)
     headers = list(_HEADER.finditer(text))
     if not headers:
         return Sections(text.strip(), "")
@@ -125,7 +100,7 @@ def _is_end(block: str, start: int, match: re.Match[str]) -> bool:
     rest = block[match.end() :].lstrip()
     if word == "no":  # "No. 2" but "... no."
         return not rest[:1].isdigit()
-    if word in _ABBREVIATIONS:
+    if _ABBREVIATION.match(word):
         return False
     if word.isdigit() and not block[start : match.start()].strip("( " + word):
         return False  # "1." opens a list item

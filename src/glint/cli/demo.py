@@ -1,0 +1,5 @@
+"""`glint demo`."""
+
+
+def demo() -> None:
+    """Demo."""
