@@ -95,7 +95,9 @@ def load(name: str | PathLike[str] = DEFAULT_MODEL, *, device: str = "cpu") -> G
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device '{device}' cannot be used", expected="cpu, or cuda where there is one") from error
+        raise UsageError(
+            f"the device '{device}' cannot be used", expected="cpu, or cuda where there is one"
+        ) from error
     model = load_model(str(name))
     return Glint(str(name), model.to(device), device)
 
@@ -108,5 +110,6 @@ def _radiograph(image: Image) -> Radiograph:
     if isinstance(image, str | PathLike):
         return read_radiograph(Path(image))
     raise UsageError(
-        f"an image of type {type(image).__name__} cannot be read", expected="a path, a 2D NumPy array or a Radiograph"
+        f"an image of type {type(image).__name__} cannot be read",
+        expected="a path, a 2D NumPy array or a Radiograph",
     )

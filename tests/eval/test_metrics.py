@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, jaccard_score
 
@@ -16,6 +16,7 @@ def random_pair(seed: int, shape: tuple[int, int] = (23, 31)) -> tuple[np.ndarra
     return values, mask
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_overlap__equals_scikit_learn_at_every_threshold(seed: int) -> None:
     values, mask = random_pair(seed)

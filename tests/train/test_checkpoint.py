@@ -101,6 +101,16 @@ def test_load_newest__damaged_falls_back_with_a_warning(tmp_path: Path, file: st
     assert other.step == 1
 
 
+def test_load_newest__clears_what_a_killed_save_left(tmp_path: Path):
+    state = make_state(0)
+    advance(state, 1)
+    checkpoint.save(state, tmp_path, keep=2)
+    (tmp_path / ".tmp-abc").mkdir()
+    (tmp_path / ".tmp-abc" / checkpoint.WEIGHTS).write_bytes(b"half")
+    assert checkpoint.load_newest(make_state(1), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
 def test_load_newest__nothing_there(tmp_path: Path):
     state = make_state(0)
     assert not checkpoint.load_newest(state, tmp_path / "none")

@@ -26,13 +26,22 @@ def evaluate(
         int, typer.Option(min=0, help="Use only so many studies of each split; 0 means all.")
     ] = 0,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for intervals and p-values.")] = 1000,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="First fit the scores of --model on val and store that in its folder."
+        ),
+    ] = False,
 ) -> None:
     """Measure a model on a test set with known findings: AUROC, pointing, Dice, IoU, negation, with intervals."""
     if task not in TASKS:
         raise UsageError(f"there is no evaluation task '{task}'", expected=" or ".join(TASKS))
+    from glint.eval.calibrate import calibrate as fit  # torch loads only now
     from glint.eval.phantom_cxr import Options
-    from glint.eval.run import run  # torch loads only now
+    from glint.eval.run import run
 
+    if calibrate:
+        fit(model, data)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:

@@ -14,7 +14,9 @@ ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="DICOM, PNG or 
 Queries = Annotated[
     list[str] | None, typer.Option("--query", "-q", metavar="TEXT", help="What to ask; may be repeated.")
 ]
-ModelName = Annotated[str, typer.Option("--model", "-m", help="Packaged model, or a folder of `glint train`.")]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help="Packaged model, or a folder of `glint train`.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Png = Annotated[Path | None, typer.Option("--png", metavar="OUT.png", help="Write an overlay picture.")]
 Threshold = Annotated[float, typer.Option(help="Mask = map > threshold.")]

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -131,7 +132,8 @@ def _decode_all(images: Sequence[Path], size_px: int, workers: int) -> Iterator[
     if count < 2:
         yield from map(decode, images)
         return
-    with ThreadPoolExecutor(count) as pool:
+    # Readers silence library warnings for a moment, which is not thread-safe: this puts the filters back for certain.
+    with warnings.catch_warnings(), ThreadPoolExecutor(count) as pool:
         yield from pool.map(decode, images)
 
 

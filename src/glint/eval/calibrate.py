@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from glint.data.manifest import Study, read_manifest
-from glint.errors import DataError
+from glint.errors import DataError, UsageError
 from glint.eval.measure import BATCH, load_pixels
 from glint.model.folder import load_model, save_calibration
 from glint.model.glint import GlintModel
@@ -55,8 +55,11 @@ def calibrate(
         Scale and offset.
 
     Raises:
+        UsageError: `folder` is no folder.
         DataError: The data set cannot be used, or has too few affirming sentences.
     """
+    if not Path(folder).is_dir():
+        raise UsageError("only a model folder can be calibrated", where=str(folder), expected="a folder")
     studies = read_manifest(Path(data) / "manifest.parquet", split)
     scale, offset = platt(score_pairs(load_model(folder), studies[:limit] if limit else studies))
     save_calibration(Path(folder), scale, offset)

@@ -21,9 +21,9 @@ class Prediction(Protocol):
     """What a model answers: scores and maps in [0, 1], and the token grid (Yp, Xp)."""
 
     @property
-    def scores_SB(self) -> Tensor: ...  # noqa: D102
+    def scores_SB(self) -> Tensor: ...  # noqa: D102, N802
     @property
-    def maps_SBP(self) -> Tensor: ...  # noqa: D102
+    def maps_SBP(self) -> Tensor: ...  # noqa: D102, N802
     @property
     def grid(self) -> tuple[int, int]: ...  # noqa: D102
 
@@ -65,7 +65,9 @@ def check_queries(queries: Sequence[str]) -> list[str]:
                 fix="ask sentence by sentence",
             )
         if not text.isprintable():
-            raise UsageError("a query holds control characters", where=where, expected="plain text in one line")
+            raise UsageError(
+                "a query holds control characters", where=where, expected="plain text in one line"
+            )
         cleaned.append(text)
     return cleaned
 
@@ -78,7 +80,9 @@ def check_threshold(threshold: float) -> None:
     """
     if not 0 < threshold < 1:
         raise UsageError(
-            f"the threshold is {threshold}", where="threshold", expected="a number between 0 and 1 (0.5 is fixed)"
+            f"the threshold is {threshold}",
+            where="threshold",
+            expected="a number between 0 and 1 (0.5 is fixed)",
         )
 
 

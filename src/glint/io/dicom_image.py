@@ -86,7 +86,9 @@ def _check_header(data: Dataset, where: str) -> None:
     if "PixelData" not in data:
         other = "FloatPixelData" in data or "DoubleFloatPixelData" in data
         raise DataError(
-            "the DICOM file holds floating-point maps, not a radiograph" if other else "the DICOM file holds no image",
+            "the DICOM file holds floating-point maps, not a radiograph"
+            if other
+            else "the DICOM file holds no image",
             where=where,
             expected="a radiograph (CR, DX ...)",
             fix="if it should hold one, the file is cut short: copy it again",
@@ -94,16 +96,21 @@ def _check_header(data: Dataset, where: str) -> None:
     if modality in VOLUME_MODALITIES or _frames(data) > 1:
         kind = VOLUME_MODALITIES.get(modality, "multi-frame")
         raise DataError(
-            f"3D volume given to a 2D model ({kind} image)", where=where, expected="one radiograph (CR, DX ...)"
+            f"3D volume given to a 2D model ({kind} image)",
+            where=where,
+            expected="one radiograph (CR, DX ...)",
         )
     if modality not in PROJECTIONS:
         raise DataError(
-            "the DICOM file is not a radiograph" + (f": its modality is {modality}" if modality.isalnum() else ""),
+            "the DICOM file is not a radiograph"
+            + (f": its modality is {modality}" if modality.isalnum() else ""),
             where=where,
             expected="modality CR, DX or alike",
         )
     if data.get("SamplesPerPixel") not in (1, 3) or not (data.get("Rows") and data.get("Columns")):
-        raise DataError("the DICOM header does not say the size of the image", where=where, fix="export it again")
+        raise DataError(
+            "the DICOM header does not say the size of the image", where=where, fix="export it again"
+        )
     check_shape(int(data.Rows), int(data.Columns), where)
 
 

@@ -50,3 +50,19 @@ def check_output(path: Path, suffix: str, image: Path | None = None) -> None:
         what, fix = "the output would overwrite the input image", "choose another output path"
     if what:
         raise UsageError(what, where=str(path), fix=fix)
+
+
+def make_folder(path: Path) -> None:
+    """Make an output folder; an existing one is fine.
+
+    Raises:
+        UsageError: A file is in the way, or the folder cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the output folder cannot be made: {error.strerror or type(error).__name__}",
+            where=str(path),
+            fix="choose another output folder",
+        ) from error

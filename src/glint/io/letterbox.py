@@ -64,12 +64,10 @@ class Letterbox:
         (y0, y1, fy), (x0, x1, fx) = (self._taps(axis, grid.shape[axis], shape[axis]) for axis in (0, 1))
         values = grid.astype(np.float32)
         rows = values[y0] * (1 - fy)[:, None] + values[y1] * fy[:, None]
-        return rows[:, x0] * (1 - fx) + rows[:, x1] * fx
+        return (rows[:, x0] * (1 - fx) + rows[:, x1] * fx).astype(np.float32, copy=False)
 
-    def _taps(
-        self, axis: int, cells: int, length: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-        """Return, for each of `length` output pixels, the two cells it lies between and the share of the second."""
+    def _taps(self, axis: int, cells: int, length: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """Return, for each of `length` outputs, the two cells it lies between and the share of the second."""
         stride = self.size_px / cells
         square = (np.arange(length) + 0.5) * self.inner[axis] / length + self.offset[axis]
         # Cells of padding alone carry no value: the border of the image goes on with its last own cell.

@@ -37,7 +37,10 @@ def check_file(path: Path) -> None:
             pass
     except OSError as error:
         raise DataError(
-            "the file cannot be opened", where=where, expected="a file that you may read", fix=error.strerror or ""
+            "the file cannot be opened",
+            where=where,
+            expected="a file that you may read",
+            fix=error.strerror or "",
         ) from error
     if size == 0:
         raise DataError("the file is empty", where=where, fix="copy it again")

@@ -1,4 +1,4 @@
-"""Pictures for people: overlays as a row of panels, and mask files.
+"""Pictures for people: overlays as rows of panels, and mask files.
 
 A panel is the grey radiograph with the heat map (orange, the more opaque the higher), the contour of the mask
 (cyan), the box (yellow), the point (white cross) and, where the truth is known, its contour (green).
@@ -20,6 +20,7 @@ HEAT_OPACITY = 0.6
 CONTOUR, BOX, POINT, TRUTH = (0, 220, 255), (255, 235, 60), (255, 255, 255), (70, 255, 90)
 PAPER, INK = (18, 18, 20), (240, 240, 240)
 MIN_SIDE_PX, MAX_SIDE_PX = 512, 2048
+COLUMNS = 4
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Box = tuple[int, int, int, int]
@@ -30,7 +31,7 @@ class Panel:
     """One picture of a row; all geometry on the native pixel grid.
 
     Attributes:
-        caption: Text below; the last line is not wrapped.
+        caption: Text below, wrapped; may be empty.
         heat: (Y, X) in [0, 1], or None.
         mask: (Y, X) bool, or None.
         box: [x0, y0, x1, y1], x1 and y1 exclusive, or None.
@@ -49,7 +50,7 @@ class Panel:
 def overlay(
     pixels: NDArray[np.float32], panels: Sequence[Panel], *, max_side_px: int = MAX_SIDE_PX
 ) -> Image.Image:
-    """Draw panels side by side.
+    """Draw panels side by side, at most four in a row.
 
     Args:
         pixels: (Y, X) radiograph in [0, 1].
@@ -64,15 +65,18 @@ def overlay(
     gap, size = max(4, width // 64), max(15, width // 30)
     font = ImageFont.load_default(size)
     captions = [_wrapped(panel.caption, font, width) for panel in panels]
-    footer = round(1.3 * size * max(len(lines) for lines in captions)) + gap
-    sheet = Image.new("RGB", ((width + gap) * len(drawn) + gap, drawn[0].height + footer + 2 * gap), PAPER)
+    columns = min(COLUMNS, len(drawn))
+    cell_height = drawn[0].height + round(1.3 * size * max(map(len, captions))) + 2 * gap
+    rows = -(-len(drawn) // columns)
+    sheet = Image.new("RGB", ((width + gap) * columns + gap, cell_height * rows + gap), PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, (picture, lines) in enumerate(zip(drawn, captions, strict=True)):
-        left = gap + number * (width + gap)
-        sheet.paste(picture, (left, gap))
+        left = gap + number % columns * (width + gap)
+        top = gap + number // columns * cell_height
+        sheet.paste(picture, (left, top))
         for row, line in enumerate(lines):
-            top = picture.height + 2 * gap + round(1.3 * size * row)
-            pen.text((left, top), line, fill=INK, font=font)
+            below = top + picture.height + gap // 2 + round(1.3 * size * row)
+            pen.text((left, below), line, fill=INK, font=font)
     return sheet
 
 
@@ -102,7 +106,7 @@ def _draw(pixels: NDArray[np.float32], panel: Panel, scale: float) -> Image.Imag
     if panel.heat is not None:
         heat = np.clip(_resized(panel.heat, size), 0, 1)[..., None]
         canvas += (HEAT_LOW + (HEAT_HIGH - HEAT_LOW) * heat - canvas) * (HEAT_OPACITY * heat)
-    line = max(1, round(max(size) / 350))
+    line = max(2, round(max(size) / 320))
     for mask, colour in ((panel.truth, TRUTH), (panel.mask, CONTOUR)):
         if mask is not None:
             canvas[_outline(_resized(mask.astype(np.float32), size) > 0.5, line)] = colour
@@ -112,7 +116,8 @@ def _draw(pixels: NDArray[np.float32], panel: Panel, scale: float) -> Image.Imag
         x0, y0, x1, y1 = (round(edge * scale) for edge in panel.box)
         pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=BOX, width=line)
     if panel.point is not None:
-        _cross(pen, *((index + 0.5) * scale for index in panel.point), 6 * line, line)
+        x, y = panel.point
+        _cross(pen, (x + 0.5) * scale, (y + 0.5) * scale, 6 * line, line)
     return picture
 
 
@@ -135,13 +140,15 @@ def _cross(pen: ImageDraw.ImageDraw, x: float, y: float, reach: int, line: int) 
     for colour, width in (((0, 0, 0), 3 * line), (POINT, line)):
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             inner, outer = reach // 3, reach
-            pen.line((x + dx * inner, y + dy * inner, x + dx * outer, y + dy * outer), fill=colour, width=width)
+            pen.line(
+                (x + dx * inner, y + dy * inner, x + dx * outer, y + dy * outer), fill=colour, width=width
+            )
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:
     """Break text into lines that fit a width in pixels; a single long word is broken anywhere."""
     lines: list[str] = []
-    for paragraph in text.split("\n"):
+    for paragraph in text.splitlines():
         line = ""
         for word in paragraph.split(" "):
             longer = f"{line} {word}" if line else word
@@ -149,7 +156,9 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
                 lines.append(line)
                 longer = word
             while font.getlength(longer) > width and len(longer) > 1:
-                keep = next(n for n in range(len(longer), 0, -1) if n == 1 or font.getlength(longer[:n]) <= width)
+                keep = next(
+                    n for n in range(len(longer), 0, -1) if n == 1 or font.getlength(longer[:n]) <= width
+                )
                 lines.append(longer[:keep])
                 longer = longer[keep:]
             line = longer

@@ -98,7 +98,9 @@ def radiograph_from_array(pixels: NDArray[np.generic]) -> Radiograph:
         raise DataError(what, where="array", expected="one radiograph of shape (Y, X)")
     check_shape(pixels.shape[0], pixels.shape[1], "array")
     if pixels.dtype.kind not in "fiub":
-        raise DataError(f"the array holds {pixels.dtype}, not numbers", where="array", expected="floats in [0, 1]")
+        raise DataError(
+            f"the array holds {pixels.dtype}, not numbers", where="array", expected="floats in [0, 1]"
+        )
     values = pixels.astype(np.float32)
     _check_values(values, "array")
     low, high = float(values.min()), float(values.max())
@@ -135,7 +137,14 @@ def _sniff(path: Path) -> str:
 
 
 def _looks_like(head: bytes) -> str:
-    kinds = {b"GIF8": "a GIF", b"BM": "a BMP", b"II*\0": "a TIFF", b"MM\0*": "a TIFF", b"%PDF": "a PDF", b"PK": "a ZIP"}
+    kinds = {
+        b"GIF8": "a GIF",
+        b"BM": "a BMP",
+        b"II*\0": "a TIFF",
+        b"MM\0*": "a TIFF",
+        b"%PDF": "a PDF",
+        b"PK": "a ZIP",
+    }
     for magic, name in kinds.items():
         if head.startswith(magic):
             return f": it looks like {name} file"

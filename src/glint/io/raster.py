@@ -73,7 +73,7 @@ def _values(picture: Image.Image) -> NDArray[np.float32]:
         return np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.float32)
     if picture.mode == "LA":
         return np.asarray(picture.getchannel("L")).astype(np.float32)
-    return np.asarray(picture.convert("RGB")).astype(np.float32) / 255
+    return np.asarray(picture.convert("RGB")).astype(np.float32) / np.float32(255)
 
 
 def _damaged(where: str) -> DataError:

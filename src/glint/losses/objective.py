@@ -107,9 +107,9 @@ class Objective:
         return polarity_contrast(true_scores, false_scores, self.model.align.tau)
 
     def _gate_state(self) -> Report:
-        state = {"tau": float(self.model.align.tau)}
+        state = {"tau": float(self.model.align.tau.detach())}
         if self.model.align.gate is not None:
-            state |= {"alpha": float(self.model.align.gate.alpha), "beta": float(self.model.align.gate.beta)}
+            state |= {"alpha": float(self.model.align.gate.alpha.detach()), "beta": float(self.model.align.gate.beta.detach())}
         return state
 
 

@@ -3,7 +3,7 @@
     RUN/checkpoints/step-00000200/
         weights.safetensors    trained and kept modules
         optimizer.safetensors  moments, "parameter|moment"
-        state.json             step, sums of the log window, hash of the recipe, hashes of rebuilt teachers
+        state.json             step, sums of the log window, hashes of rebuilt teachers
         manifest.json          sha256 of the three files; a checkpoint without a matching manifest does not count
 
 Written into a temporary sibling, synced to disk and renamed; old ones go only after that.
@@ -67,6 +67,8 @@ def load_newest(state: TrainState, folder: Path) -> bool:
     Raises:
         TrainingError: A checkpoint is whole but belongs to another model, or its teacher cannot be made again.
     """
+    for rest in folder.glob(".tmp-*"):  # a save that was killed
+        shutil.rmtree(rest, ignore_errors=True)
     for path in sorted(folder.glob("step-*"), reverse=True):
         if not is_whole(path):
             warnings.warn(f"checkpoint {path} is damaged; going back to the one before", stacklevel=2)

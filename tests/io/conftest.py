@@ -1,0 +1,63 @@
+"""A small radiograph-like picture, and ways to store it as DICOM."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+MARKED = "ZZPATIENTZZ"
+
+
+def build(
+    stored: NDArray[Any],
+    syntax: str = ExplicitVRLittleEndian,
+    encode: Callable[[Any], bytes] | None = None,
+    **tags: Any,
+) -> FileDataset:
+    """Return a CR data set with a one-frame image and marked patient data."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = syntax
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.Modality, data.PatientName, data.PatientID = "CR", f"{MARKED}^A", MARKED
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.Rows, data.Columns = stored.shape[:2]
+    bits = 8 * stored.dtype.itemsize
+    data.BitsAllocated, data.BitsStored, data.HighBit = bits, min(bits, 12), min(bits, 12) - 1
+    data.PixelRepresentation = int(stored.dtype.kind == "i")
+    data.PixelSpacing = [0.2, 0.3]
+    data.PixelData = encapsulate([encode(stored)]) if encode else stored.tobytes()
+    data["PixelData"].is_undefined_length = encode is not None
+    for name, value in tags.items():
+        setattr(data, name, value)
+    return data
+
+
+@pytest.fixture
+def chest() -> NDArray[np.uint16]:
+    """A smooth 12-bit picture with noise, (90, 80)."""
+    rows, columns = np.mgrid[:90, :80]
+    smooth = 1800 + 1200 * np.sin(rows / 17) * np.cos(columns / 13) + 5 * rows
+    noise = np.random.default_rng(0).normal(0, 40, smooth.shape)
+    return np.clip(smooth + noise, 0, 4095).astype(np.uint16)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Build a data set as `build` does, write it to a new file and return the path."""
+    numbers = iter(range(1000))
+
+    def write(stored: NDArray[Any], *args: Any, **tags: Any) -> Path:
+        path = tmp_path / f"image{next(numbers)}.dcm"
+        build(stored, *args, **tags).save_as(path, enforce_file_format=True)
+        return path
+
+    return write
