@@ -15,7 +15,17 @@ Command = Callable[..., Any]
 def test_help__names_every_command(glint: Command) -> None:
     done = glint("--help")
     assert done.status == 0
-    for name in ("classify", "ground", "segment", "demo", "phantom", "pretrain", "train", "evaluate", "models"):
+    for name in (
+        "classify",
+        "ground",
+        "segment",
+        "demo",
+        "phantom",
+        "pretrain",
+        "train",
+        "evaluate",
+        "models",
+    ):
         assert name in done.out
 
 

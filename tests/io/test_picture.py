@@ -29,7 +29,12 @@ def test_overlay__draws_at_native_resolution_in_place() -> None:
     assert (rows.min() - gap, rows.max() - gap) == (100, 199)
     assert (columns.min() - gap, columns.max() - gap) == (300, 399)
     rows, columns = colours(picture, BOX)
-    assert (rows.min() - gap, rows.max() - gap, columns.min() - gap, columns.max() - gap) == (80, 219, 280, 419)
+    assert (rows.min() - gap, rows.max() - gap, columns.min() - gap, columns.max() - gap) == (
+        80,
+        219,
+        280,
+        419,
+    )
     rows, _ = colours(picture, TRUTH)
     assert (rows.min() - gap, rows.max() - gap) == (350, 449)
 

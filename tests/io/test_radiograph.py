@@ -56,7 +56,9 @@ def test_read__gives_float32_in_0_1_with_bright_dense(save: Save, chest: Pixels)
         (DEFLATED, None),
     ],
 )
-def test_read__lossless_compression_changes_nothing(save: Save, chest: Pixels, syntax: str, encode: Any) -> None:
+def test_read__lossless_compression_changes_nothing(
+    save: Save, chest: Pixels, syntax: str, encode: Any
+) -> None:
     raw = read_radiograph(save(chest)).pixels
     assert (read_radiograph(save(chest, syntax, encode)).pixels == raw).all()
 
@@ -240,6 +242,10 @@ def test_read__no_picture_in_the_file(save: Save, chest: Pixels, tmp_path: Path)
 
     data = pydicom.dcmread(save(chest))
     del data.PixelData
+    data.save_as(tmp_path / "none.dcm")
+    with pytest.raises(DataError, match="cut short"):
+        read_radiograph(tmp_path / "none.dcm")
+    del data.Rows
     data.save_as(tmp_path / "none.dcm")
     with pytest.raises(DataError, match="no image"):
         read_radiograph(tmp_path / "none.dcm")

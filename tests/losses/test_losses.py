@@ -38,12 +38,16 @@ def test_multi_positive_nce__golden() -> None:
     # By hand: rows (2 log(1+e^-7) + log(1+e^-5+e^-3)) / 3, columns (log(1+e^-8) + log(1+e^-4) + log(1+e^-6)) / 3.
     scores = torch.tensor([[0.8, 0.1, 0.8], [0.0, 0.5, 0.2]])
     positive = torch.tensor([[True, False, True], [False, True, False]])
-    assert float(multi_positive_nce(scores, positive, torch.tensor(0.1))) == pytest.approx(0.0129616, abs=1e-6)
+    assert float(multi_positive_nce(scores, positive, torch.tensor(0.1))) == pytest.approx(
+        0.0129616, abs=1e-6
+    )
 
 
 def test_multi_positive_nce__a_second_positive_is_no_negative() -> None:
     positive = torch.tensor([[True, True]])
-    assert float(multi_positive_nce(torch.tensor([[0.9, 0.1]]), positive, torch.tensor(0.1))) == pytest.approx(0.0)
+    assert float(
+        multi_positive_nce(torch.tensor([[0.9, 0.1]]), positive, torch.tensor(0.1))
+    ) == pytest.approx(0.0)
 
 
 def test_multi_positive_nce__tiny_temperature_stays_finite() -> None:

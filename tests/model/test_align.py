@@ -84,7 +84,7 @@ def test_all_pairs__closed_gate_scores_zero_and_open_gate_the_mean() -> None:
 
 
 def test_gate__starts_closed_but_able_to_open() -> None:
-    aligner, text, tokens = make()
+    aligner, _, _ = make()
     assert aligner.gate is not None
     assert float(aligner.gate.beta) == pytest.approx(-math.log(P))
     assert float(aligner.gate.logits(torch.tensor(1.0)).sigmoid()) > 0.9

@@ -41,7 +41,9 @@ def test_save_model__round_trip_is_exact(model: GlintModel, tmp_path: Path) -> N
     save_model(model, tmp_path, "# card\n")
     again = load_model(tmp_path)
     images = torch.rand(1, 1, 64, 64)
-    assert torch.equal(model.predict(images, None, QUERIES).maps_SBP, again.predict(images, None, QUERIES).maps_SBP)
+    assert torch.equal(
+        model.predict(images, None, QUERIES).maps_SBP, again.predict(images, None, QUERIES).maps_SBP
+    )
     save_calibration(tmp_path, 2.0, 0.5)
     assert load_model(tmp_path).calibration.tolist() == [2.0, 0.5]
 

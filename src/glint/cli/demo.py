@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from glint.infer.page import Section
 
 TITLE = "GLINT demo: from a sentence to a mask"
-TRAIN_STUDIES, VAL_STUDIES, TRAIN_SIZE_PX = 48, 16, 96
-TRAIN_SETTINGS = ("train.steps=150", "train.log_every=10", "train.val_every=50", "train.save_every=150")
+TRAIN_STUDIES, VAL_STUDIES, TRAIN_SIZE_PX = 112, 16, 96
+TRAIN_SETTINGS = ("train.steps=120", "train.log_every=10", "train.val_every=40", "train.save_every=120")
 
 Losses = list[tuple[int, float]]
 

@@ -84,14 +84,13 @@ def _check_header(data: Dataset, where: str) -> None:
     """Refuse what is not one radiograph, before its pixels are decoded."""
     modality = str(data.get("Modality") or "")
     if "PixelData" not in data:
-        other = "FloatPixelData" in data or "DoubleFloatPixelData" in data
         raise DataError(
-            "the DICOM file holds floating-point maps, not a radiograph"
-            if other
+            "the DICOM file is cut short: its pixels are missing"
+            if "Rows" in data and "FloatPixelData" not in data
             else "the DICOM file holds no image",
             where=where,
             expected="a radiograph (CR, DX ...)",
-            fix="if it should hold one, the file is cut short: copy it again",
+            fix="copy the file again, or name the file that holds the image",
         )
     if modality in VOLUME_MODALITIES or _frames(data) > 1:
         kind = VOLUME_MODALITIES.get(modality, "multi-frame")

@@ -44,7 +44,7 @@ class Objective:
         with torch.autocast(tokens.device.type, enabled=False):
             patches = self.model.align.project_patches(tokens.float(), valid)
             parts, report = self._contrast(batch, patches)
-            parts["polarity"] = self._polarity(batch, patches)
+            parts["polarity"] = self._polarity(batch, patches, generator)
             if self.teacher is not None:
                 with torch.no_grad():
                     reference = self.teacher(batch.images)
@@ -76,7 +76,9 @@ class Objective:
     def _contrast(self, batch: "PairBatch", patches: Patches) -> tuple[dict[str, Tensor], Report]:
         """All unique sentences against all images; negated ones are left to the polarity term by default."""
         ordinary = [i for i in range(len(batch.states)) if self._is_ordinary(batch, i)]
-        texts, positive = _unique([batch.sentences[i] for i in ordinary], batch.owner[ordinary], len(batch.images))
+        texts, positive = _unique(
+            [batch.sentences[i] for i in ordinary], batch.owner[ordinary], len(batch.images)
+        )
         if not texts:
             return {"align": patches.values.sum() * 0.0}, {}
         aligned = self.model.align.all_pairs(
@@ -87,19 +89,24 @@ class Objective:
             parts["gate_off"] = gate_off(aligned.gate, ~positive)
             affirmed = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
             visible = positive & torch.tensor([[text in affirmed] for text in texts], device=positive.device)
-            parts["gate_budget"] = gate_budget(aligned.gate[visible], self.cfg.loss.rho_max, self.cfg.loss.rho_min)
+            parts["gate_budget"] = gate_budget(
+                aligned.gate[visible], self.cfg.loss.rho_max, self.cfg.loss.rho_min
+            )
         return parts, _statistics(aligned, positive)
 
     def _is_ordinary(self, batch: "PairBatch", i: int) -> bool:
         return _affirms(batch, i) or self.cfg.loss.negated == "contrast"
 
-    def _polarity(self, batch: "PairBatch", patches: Patches) -> Tensor:
-        """Each sentence against its negated or affirmed form, on its own image."""
+    def _polarity(self, batch: "PairBatch", patches: Patches, generator: torch.Generator) -> Tensor:
+        """Some sentences (one an image on average) against their negated or affirmed form, on their own image."""
         pairs = [
-            i for i, flip in enumerate(batch.flips) if flip is not None and batch.states[i] in ("present", "absent")
+            i
+            for i, flip in enumerate(batch.flips)
+            if flip is not None and batch.states[i] in ("present", "absent")
         ]
         if not pairs:
             return patches.values.sum() * 0.0
+        pairs = [pairs[i] for i in torch.randperm(len(pairs), generator=generator)[: len(batch.images)]]
         texts = [batch.sentences[i] for i in pairs] + [str(batch.flips[i]) for i in pairs]
         owner = batch.owner[pairs].repeat(2)
         sentences = self.model.align.project_text(self.model.text.encode(texts).float())
@@ -109,7 +116,10 @@ class Objective:
     def _gate_state(self) -> Report:
         state = {"tau": float(self.model.align.tau.detach())}
         if self.model.align.gate is not None:
-            state |= {"alpha": float(self.model.align.gate.alpha.detach()), "beta": float(self.model.align.gate.beta.detach())}
+            state |= {
+                "alpha": float(self.model.align.gate.alpha.detach()),
+                "beta": float(self.model.align.gate.beta.detach()),
+            }
         return state
 
 

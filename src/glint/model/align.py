@@ -101,7 +101,9 @@ class Aligner(nn.Module):
         affinity = cosine
         if sentences.queries is not None and patches.keys is not None:
             affinity = torch.einsum("sg,bpg->sbp", sentences.queries, patches.keys)
-        return self._pool(sentences.values[:, None], cosine, affinity, patches.valid[None], patches.values[None])
+        return self._pool(
+            sentences.values[:, None], cosine, affinity, patches.valid[None], patches.values[None]
+        )
 
     def own_pairs(self, sentences: Sentences, patches: Patches, owner: Tensor) -> Alignment:
         """Align sentence s with image owner[s] only: scores (S,), maps (S, P)."""
@@ -112,7 +114,9 @@ class Aligner(nn.Module):
             affinity = torch.einsum("sg,spg->sp", sentences.queries, patches.keys[owner])
         return self._pool(sentences.values, cosine, affinity, patches.valid[owner], values)
 
-    def _pool(self, text: Tensor, cosine: Tensor, affinity: Tensor, valid: Tensor, values: Tensor) -> Alignment:
+    def _pool(
+        self, text: Tensor, cosine: Tensor, affinity: Tensor, valid: Tensor, values: Tensor
+    ) -> Alignment:
         """Pool patches: text (..., D), cosine, affinity and valid (..., P), values (..., P, D)."""
         if self.cfg.type == "global":
             mean = F.normalize((values * valid[..., None]).sum(-2), dim=-1)
@@ -160,7 +164,9 @@ class Aligner(nn.Module):
         return (cosine / self.tau).sigmoid() * valid
 
 
-def drop_tokens(grid: tuple[int, int], batch: int, keep: float, generator: torch.Generator, block: int = 4) -> Tensor:
+def drop_tokens(
+    grid: tuple[int, int], batch: int, keep: float, generator: torch.Generator, block: int = 4
+) -> Tensor:
     """Choose the patches that one training step sees: indices (B, K), K = round(keep * P), in random blocks.
 
     Whole blocks go, so that no part of a finding can be left to its most telling edge (hide-and-seek).

@@ -71,12 +71,17 @@ def load_model(name: str | Path) -> GlintModel:
     try:
         cfg = GlintConfig.model_validate(json.loads(recipe.read_text()))
     except (ValidationError, ValueError) as error:
-        raise WeightsError("the recipe of the model cannot be read", where=str(recipe), expected=str(error)) from error
+        raise WeightsError(
+            "the recipe of the model cannot be read", where=str(recipe), expected=str(error)
+        ) from error
     try:
         tensors = load_file(weights)
     except Exception as error:
         raise WeightsError(
-            "the weights are damaged", where=str(weights), expected="a whole safetensors file", fix="copy it again"
+            "the weights are damaged",
+            where=str(weights),
+            expected="a whole safetensors file",
+            fix="copy it again",
         ) from error
     model = GlintModel(cfg)
     check_keys(tensors, model.state_dict(), str(weights))
@@ -91,7 +96,7 @@ def _find(name: str) -> Path:
         return Path(name)
     raise UsageError(
         f"there is no model '{name}'",
-        expected=f"a model folder written by `glint train`, or one of: {', '.join(packaged_models()) or 'none packaged'}",
+        expected=f"a model folder written by `glint train`, or one of: {', '.join(packaged_models())}",
         fix="run `glint models` to list what is there",
     )
 

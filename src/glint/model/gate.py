@@ -32,7 +32,9 @@ class Gate(nn.Module):
     def __init__(self, cfg: AlignConfig, text_width: int, vision_width: int, num_patches: int) -> None:
         super().__init__()
         self.query = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, cfg.gate_dim, bias=False))
-        self.key = nn.Sequential(nn.LayerNorm(vision_width), nn.Linear(vision_width, cfg.gate_dim, bias=False))
+        self.key = nn.Sequential(
+            nn.LayerNorm(vision_width), nn.Linear(vision_width, cfg.gate_dim, bias=False)
+        )
         beta = -math.log(num_patches) if cfg.gate_bias_init is None else cfg.gate_bias_init
         alpha = abs(beta) + 4.0 if cfg.gate_scale_init is None else cfg.gate_scale_init
         self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha)))

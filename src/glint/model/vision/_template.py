@@ -4,6 +4,8 @@ The contract: `width` and `stride_px` are set, `forward` takes (B, 1, Y, X) in [
 row-major order, without prefix tokens, plus three intermediate levels. Normalisation is the encoder's own business.
 """
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from glint.config.schema import VisionConfig
@@ -18,8 +20,7 @@ class TemplateEncoder(ImageEncoder):
         self.width, self.stride_px, self.channels = cfg.width, 8, cfg.in_channels
         widths = (cfg.in_channels, cfg.width // 4, cfg.width // 2, cfg.width)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GELU())
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GELU()) for a, b in pairwise(widths)
         )
 
     def forward(self, images: Tensor) -> EncoderOutput:

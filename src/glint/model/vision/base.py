@@ -98,7 +98,9 @@ def load_encoder(encoder: ImageEncoder, cfg: VisionConfig) -> None:
     try:
         tensors = load_file(file)
     except Exception as error:
-        raise WeightsError("the encoder weights are damaged", where=str(file), fix="make them again") from error
+        raise WeightsError(
+            "the encoder weights are damaged", where=str(file), fix="make them again"
+        ) from error
     check_keys(tensors, encoder.state_dict(), str(file))
     encoder.load_state_dict(tensors, strict=True)
 
@@ -133,7 +135,5 @@ def as_tokens(feature_map: Tensor) -> Tensor:
 def check_size(images: Tensor, stride: int) -> tuple[int, int]:
     """Return the token grid of an input, which must be a multiple of the stride (callers letterbox)."""
     height, width = int(images.shape[-2]), int(images.shape[-1])
-    assert height % stride == 0 and width % stride == 0, f"{height}x{width} is not a multiple of {stride}"
+    assert (height % stride, width % stride) == (0, 0), f"{height}x{width} is not a multiple of {stride}"
     return height // stride, width // stride
-
-

@@ -31,7 +31,9 @@ class DINOv3ConvNeXt(ImageEncoder):
                 layer_scale_init_value=1.0,  # 1e-6 is for deep pretrained nets: a tiny one would barely start
             )
         )
-        self.net.layer_norm.requires_grad_(False)  # belongs to the pooled output, which dense features do not use
+        self.net.layer_norm.requires_grad_(
+            False
+        )  # belongs to the pooled output, which dense features do not use
         self.first = 1 if cfg.token_stride == 8 else 2  # index of the stage at the token stride
         self.laterals = nn.ModuleList(nn.Conv2d(w, cfg.neck_width, 1) for w in cfg.stage_widths[self.first :])
         self.norm = nn.LayerNorm(cfg.neck_width)
@@ -47,7 +49,9 @@ class DINOv3ConvNeXt(ImageEncoder):
             x = stage(x)
             maps.append(x)
         joined = self.laterals[-1](maps[-1])
-        for lateral, feature_map in zip(reversed(self.laterals[:-1]), reversed(maps[self.first : -1]), strict=True):
+        for lateral, feature_map in zip(
+            reversed(self.laterals[:-1]), reversed(maps[self.first : -1]), strict=True
+        ):
             up = F.interpolate(joined, size=feature_map.shape[-2:], mode="bilinear", align_corners=False)
             joined = lateral(feature_map) + up
         tokens = self.norm(as_tokens(joined))
