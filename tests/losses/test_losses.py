@@ -58,10 +58,11 @@ def test_multi_positive_nce__tiny_temperature_stays_finite() -> None:
     assert torch.isfinite(scores.grad).all()  # type: ignore[union-attr]
 
 
-def test_polarity_contrast__falls_when_the_true_form_wins() -> None:
-    low, high, tau = torch.tensor([0.1]), torch.tensor([0.6]), torch.tensor(0.1)
-    assert float(polarity_contrast(high, low, tau)) < 0.01 < float(polarity_contrast(low, high, tau))
-    assert float(polarity_contrast(low[:0], low[:0], tau)) == 0.0
+def test_polarity_contrast__needs_both_images_right() -> None:
+    yes, no, tau = torch.tensor([0.5]), torch.tensor([-0.5]), torch.tensor(0.1)
+    assert float(polarity_contrast(yes, no, tau)) < 0.01
+    assert float(polarity_contrast(yes, yes, tau)) > 2  # a text-only bias cannot win
+    assert float(polarity_contrast(no, no, tau)) > 2
 
 
 def test_gate_off__only_sees_unmatched_pairs() -> None:

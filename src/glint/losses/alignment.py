@@ -31,8 +31,11 @@ def _positive_nce(logits: Tensor, positive: Tensor) -> Tensor:
     return losses[positive].mean()
 
 
-def polarity_contrast(true_scores_S: Tensor, false_scores_S: Tensor, tau: Tensor) -> Tensor:
-    """A sentence must score above its negated (or affirmed) form on its own image: mean softplus(-(t - f) / tau)."""
-    if true_scores_S.numel() == 0:
-        return true_scores_S.sum()
-    return F.softplus(-(true_scores_S - false_scores_S) / tau).mean()
+def polarity_contrast(margin_with_K: Tensor, margin_without_K: Tensor, tau: Tensor) -> Tensor:
+    """The affirmed form must win where the finding is, the denied form where it is not.
+
+        m = score(affirmed) - score(denied);   L = mean( softplus(-m_with / tau) + softplus(m_without / tau) ) / 2
+
+    The same two sentences meet both images, so nothing can be gained from the style of a sentence alone.
+    """
+    return (F.softplus(-margin_with_K / tau) + F.softplus(margin_without_K / tau)).mean() / 2

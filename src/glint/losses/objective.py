@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from glint.config.schema import GlintConfig
 from glint.losses.alignment import multi_positive_nce, polarity_contrast
 from glint.losses.dense import dense_feature_loss
+from glint.losses.polarity import opposite_pairs
 from glint.losses.sparsity import gate_budget, gate_off
 from glint.model.align import Alignment, Patches, drop_tokens
 from glint.model.glint import GlintModel, pool_valid
@@ -98,20 +99,20 @@ class Objective:
         return _affirms(batch, i) or self.cfg.loss.negated == "contrast"
 
     def _polarity(self, batch: "PairBatch", patches: Patches, generator: torch.Generator) -> Tensor:
-        """Some sentences (one an image on average) against their negated or affirmed form, on their own image."""
-        pairs = [
-            i
-            for i, flip in enumerate(batch.flips)
-            if flip is not None and batch.states[i] in ("present", "absent")
-        ]
+        """Affirmed against negated forms of some sentences, on an image where one holds and one where it does not."""
+        pairs = opposite_pairs(batch, self.model.text.frozen_vectors, generator)
         if not pairs:
             return patches.values.sum() * 0.0
-        pairs = [pairs[i] for i in torch.randperm(len(pairs), generator=generator)[: len(batch.images)]]
-        texts = [batch.sentences[i] for i in pairs] + [str(batch.flips[i]) for i in pairs]
-        owner = batch.owner[pairs].repeat(2)
+        texts = [pair.affirmed for pair in pairs] + [pair.denied for pair in pairs]
         sentences = self.model.align.project_text(self.model.text.encode(texts).float())
-        true_scores, false_scores = self.model.align.own_pairs(sentences, patches, owner).scores.chunk(2)
-        return polarity_contrast(true_scores, false_scores, self.model.align.tau)
+
+        def margin(images: list[int]) -> Tensor:
+            owner = torch.tensor(images, device=batch.owner.device).repeat(2)
+            affirmed, denied = self.model.align.own_pairs(sentences, patches, owner).scores.chunk(2)
+            return affirmed - denied
+
+        with_it, without = [pair.image_with for pair in pairs], [pair.image_without for pair in pairs]
+        return polarity_contrast(margin(with_it), margin(without), self.model.align.tau)
 
     def _gate_state(self) -> Report:
         state = {"tau": float(self.model.align.tau.detach())}

@@ -80,6 +80,11 @@ class TextEncoder(nn.Module):
         device = next(self.adapter.parameters(), vectors).device
         return self.adapter(vectors.to(device))
 
+    @torch.no_grad()
+    def frozen_vectors(self, texts: list[str]) -> Tensor:
+        """Return (S, E) vectors without the adapter and without gradient: for comparing sentences."""
+        return self._forward(texts) if self.cfg.trainable else self._cached(texts)
+
     def _forward(self, texts: list[str]) -> Tensor:
         device = next(self._model.parameters()).device
         tokens = self.tokenizer(

@@ -1,0 +1,80 @@
+"""Which images of a batch contradict a sentence? Found from the reports alone, without a vocabulary of findings.
+
+A denied sentence says that its image lacks something; another report of the batch may affirm what it denies, in
+other words. The frozen sentence encoder finds it: the affirmed forms of the two must be similar. Contrasting a
+sentence with its negation on one image only would teach the style of the rewritten form (we saw exactly that).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from glint.data.dataset import PairBatch
+
+PLACE = re.compile(
+    r"\b(left|right|bilateral|upper|middle|mid|lower|apex|apical|bas(?:e|al|ilar)|hil(?:um|ar))\b"
+)
+SIMILAR = 0.7
+"""Cosine of frozen sentence vectors from which two affirmations count as the same claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class OppositePair:
+    """A claim, its denial, an image whose report affirms the claim and one whose report denies it."""
+
+    affirmed: str
+    denied: str
+    image_with: int
+    image_without: int
+
+
+def opposite_pairs(
+    batch: "PairBatch", vectors: Callable[[list[str]], Tensor], generator: torch.Generator
+) -> list[OppositePair]:
+    """Return at most one pair per image of the batch, drawn at random.
+
+    Args:
+        batch: Sentences with their states and their safely turned forms (None where there is none).
+        vectors: Frozen sentence vectors (S, E) of a list of sentences.
+        generator: CPU generator of the step.
+    """
+    affirmed = [i for i, state in enumerate(batch.states) if state == "present" and not batch.normal[i]]
+    denied = [
+        i
+        for i, state in enumerate(batch.states)
+        if state == "absent" and batch.flips[i] and not batch.normal[i]
+    ]
+    if not affirmed or not denied:
+        return []
+    # Both sides as affirmations: "no effusion" is compared as "effusion".
+    claims = F.normalize(vectors([batch.sentences[i] for i in affirmed]), dim=-1)
+    turned = F.normalize(vectors([str(batch.flips[i]) for i in denied]), dim=-1)
+    owner = batch.owner.cpu()
+    similar = (turned @ claims.T > SIMILAR).cpu() & (owner[denied][:, None] != owner[affirmed][None])
+    similar &= _covers([batch.sentences[i] for i in denied], [batch.sentences[i] for i in affirmed])
+    candidates = similar.nonzero()
+    drawn = candidates[torch.randperm(len(candidates), generator=generator)[: len(batch.images)]]
+    return [
+        _pair(batch, denied[int(d)], affirmed[int(a)], owner, number) for number, (d, a) in enumerate(drawn)
+    ]
+
+
+def _covers(denials: list[str], claims: list[str]) -> Tensor:
+    """Return (K, L): the denial names no place that the claim does not ("no left effusion" leaves the right open)."""
+    places = [[set(PLACE.findall(text.lower())) for text in texts] for texts in (denials, claims)]
+    return torch.tensor([[denied <= claimed for claimed in places[1]] for denied in places[0]])
+
+
+def _pair(batch: "PairBatch", denied: int, affirmed: int, owner: Tensor, number: int) -> OppositePair:
+    """Take the words of the denial and of the affirmation by turns, where the latter can be negated."""
+    claim, denial = str(batch.flips[denied]), batch.sentences[denied]
+    negated = batch.flips[affirmed]
+    if number % 2 and negated:
+        claim, denial = batch.sentences[affirmed], negated
+    return OppositePair(claim, denial, int(owner[affirmed]), int(owner[denied]))
