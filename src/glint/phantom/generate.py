@@ -123,15 +123,7 @@ def generate(
         UsageError: A number is out of range.
         DataError: `out` exists and may not be replaced.
     """
-    if min(train, val, test) < 0 or train + val + test == 0 or workers < 1 or not 64 <= size_px <= 4096:
-        raise UsageError(
-            "the size of the data set makes no sense",
-            where=f"train={train} val={val} test={test} workers={workers} size_px={size_px}",
-            expected="at least one study, one worker, 64 to 4096 pixels",
-        )
-    sizes: dict[str, int] = dict(
-        zip(SPLITS, (train, val, test, max(1, round(test / 4)) if test else 0), strict=True)
-    )
+    sizes = _sizes(train, val, test, workers=workers, size_px=size_px)
     settings = Settings(sizes, seed, size_px, device)
     _prepare(out, overwrite)
     write_text(out / "dataset.json", json.dumps(_describe(settings), indent=2) + "\n")
@@ -145,6 +137,17 @@ def generate(
     write_table(out / "anatomy.parquet", rows.anatomy, ANATOMY_COLUMNS)
     write_table(out / "manifest.parquet", rows.manifest, MANIFEST_COLUMNS)
     return out / "manifest.parquet"
+
+
+def _sizes(train: int, val: int, test: int, *, workers: int, size_px: int) -> dict[str, int]:
+    """Return split -> number of studies; test_combo is a quarter of test."""
+    if min(train, val, test) < 0 or train + val + test == 0 or workers < 1 or not 64 <= size_px <= 4096:
+        raise UsageError(
+            "the size of the data set makes no sense",
+            where=f"train={train} val={val} test={test} workers={workers} size_px={size_px}",
+            expected="at least one study, one worker, 64 to 4096 pixels",
+        )
+    return dict(zip(SPLITS, (train, val, test, max(1, round(test / 4)) if test else 0), strict=True))
 
 
 def _prepare(out: Path, overwrite: bool) -> None:
