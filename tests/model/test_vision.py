@@ -16,6 +16,9 @@ CONFIGS = {
     "convnext16": VisionConfig(
         stage_widths=(8, 16, 24, 32), stage_depths=(1, 1, 1, 1), neck_width=48, token_stride=16
     ),
+    "convnet": VisionConfig(
+        name="convnet", stage_widths=(8, 16, 24, 32), stage_depths=(1, 1, 1, 1), neck_width=48
+    ),
 }
 
 

@@ -34,7 +34,7 @@ class DataConfig(Settings):
 class VisionConfig(Settings):
     """Image encoder. `init` holds a folder written by `glint pretrain` (or nothing: from scratch)."""
 
-    name: Literal["dinov3-vit", "dinov3-convnext"] = "dinov3-convnext"
+    name: Literal["dinov3-vit", "dinov3-convnext", "convnet"] = "dinov3-convnext"
     in_channels: int = Field(3, ge=1)
     init: str = ""
     """Model folder or safetensors file with encoder weights; "" starts from random weights."""
@@ -47,13 +47,13 @@ class VisionConfig(Settings):
     heads: int = Field(3, ge=1)
     """ViT: attention heads."""
     stage_widths: tuple[int, int, int, int] = (32, 64, 160, 256)
-    """ConvNeXt: channels of the four stages."""
+    """ConvNeXt, ConvNet: channels of the four stages."""
     stage_depths: tuple[int, int, int, int] = (1, 2, 4, 1)
-    """ConvNeXt: blocks of the four stages."""
+    """ConvNeXt, ConvNet: blocks of the four stages."""
     token_stride: Literal[8, 16] = 8
-    """ConvNeXt: pixels per token; a small top-down neck joins coarser stages at this stride."""
+    """ConvNeXt, ConvNet: pixels per token; a small top-down neck joins coarser stages at this stride."""
     neck_width: int = Field(192, ge=8)
-    """ConvNeXt: width of the tokens."""
+    """ConvNeXt, ConvNet: width of the tokens."""
 
 
 class TextConfig(Settings):

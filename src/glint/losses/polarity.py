@@ -72,9 +72,13 @@ def _covers(denials: list[str], claims: list[str]) -> Tensor:
 
 
 def _pair(batch: "PairBatch", denied: int, affirmed: int, owner: Tensor, number: int) -> OppositePair:
-    """Take the words of the denial and of the affirmation by turns, where the latter can be negated."""
+    """Take the words of the denial and of the affirmation by turns, where the latter can be negated.
+
+    "No effusion or nodule" turns into "effusion and nodule", which one of the two does not make true: of such
+    lists the words of the affirmation are taken whenever possible.
+    """
     claim, denial = str(batch.flips[denied]), batch.sentences[denied]
     negated = batch.flips[affirmed]
-    if number % 2 and negated:
+    if negated and (number % 2 or " and " in claim):
         claim, denial = batch.sentences[affirmed], negated
     return OppositePair(claim, denial, int(owner[affirmed]), int(owner[denied]))

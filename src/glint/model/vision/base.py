@@ -54,6 +54,7 @@ class ImageEncoder(nn.Module):
 
 def build_vision(cfg: VisionConfig) -> ImageEncoder:
     """Return the encoder a recipe names, with the weights of `cfg.init` when that is given."""
+    from glint.model.vision.convnet import ConvNet
     from glint.model.vision.dinov3_convnext import DINOv3ConvNeXt
     from glint.model.vision.dinov3_vit import DINOv3ViT
 
@@ -61,6 +62,7 @@ def build_vision(cfg: VisionConfig) -> ImageEncoder:
     encoders: dict[str, Callable[[VisionConfig], ImageEncoder]] = {
         "dinov3-vit": DINOv3ViT,
         "dinov3-convnext": DINOv3ConvNeXt,
+        "convnet": ConvNet,
     }
     encoder = encoders[cfg.name](cfg)
     if cfg.init:
