@@ -44,7 +44,9 @@ def scores(results: dict[str, Any]) -> str:
         for key, name in METRICS.items():
             entry = metrics.get(key, {}).get("macro")
             if entry and entry["value"] is not None:
-                lines.append(f"| {track} | {name} | {entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}] |")
+                lines.append(
+                    f"| {track} | {name} | {entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}] |"
+                )
     return "\n".join(lines) + "\n"
 
 
