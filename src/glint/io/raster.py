@@ -14,6 +14,8 @@ from glint.io.radiograph import Stored
 FORMATS = ("PNG", "JPEG", "MPO")
 CHANNEL_SPREAD = 16 / 255
 """JPEG moves the channels of a grey picture apart by a few levels at most."""
+PNG_TAIL = 65_536
+"""Some programs write a little behind the end chunk."""
 COLOUR_SHARE = 0.005
 """A coloured side marker is let through, a photograph is not."""
 
@@ -37,6 +39,8 @@ def read_raster(path: Path) -> Stored:
         check_shape(picture.height, picture.width, where)
         if picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
             raise DataError("the file is an animation", where=where, expected="one radiograph")
+        if picture.format == "PNG" and not _has_end(path):
+            raise _damaged(where)
         try:
             # Decoders raise errors of many kinds on damaged data; all mean the same here.
             picture.load()
@@ -74,6 +78,13 @@ def _values(picture: Image.Image) -> NDArray[np.float32]:
     if picture.mode == "LA":
         return np.asarray(picture.getchannel("L")).astype(np.float32)
     return np.asarray(picture.convert("RGB")).astype(np.float32) / np.float32(255)
+
+
+def _has_end(path: Path) -> bool:
+    """Say whether a PNG has its end chunk: Pillow does not miss it when only the last few bytes are cut off."""
+    with path.open("rb") as stream:
+        stream.seek(max(path.stat().st_size - PNG_TAIL, 0))
+        return b"IEND\xaeB`\x82" in stream.read()
 
 
 def _damaged(where: str) -> DataError:
