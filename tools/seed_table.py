@@ -19,6 +19,8 @@ from pathlib import Path
 
 from scipy.stats import t as student
 
+from glint.atomic import write_text
+
 METRICS = {
     "auroc": "AUROC",
     "pointing": "pointing",
@@ -152,9 +154,7 @@ def main() -> None:
     if args.out is None:
         print(text, end="")
         return
-    part = args.out.with_name(args.out.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(args.out)
+    write_text(args.out, text)
 
 
 if __name__ == "__main__":

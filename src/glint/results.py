@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glint.errors import UsageError
-from glint.io.files import check_output, write_whole
+from glint.io.files import check_output, write_output
 from glint.io.picture import Panel, overlay, write_mask, write_picture
 from glint.io.radiograph import Radiograph
 
@@ -128,6 +128,6 @@ class Answers:
         if path.suffix.lower() == ".json":
             check_output(path, ".json")
             text = json.dumps(self.to_dict(), indent=2) + "\n"
-            write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+            write_output(path, lambda part: part.write_text(text, encoding="utf-8"))
             return
         write_picture(path, overlay(self.radiograph.pixels, [answer.panel() for answer in self.results]))

@@ -5,31 +5,25 @@ from pathlib import Path
 import pytest
 
 from glint.errors import UsageError
-from glint.io.files import check_output, make_folder, write_whole
+from glint.io.files import check_output, make_folder, write_output
 
 
-def test_write_whole__leaves_nothing_after_a_failure(tmp_path: Path) -> None:
-    target = tmp_path / "out.txt"
-    target.write_text("old")
-
-    def fail(part: Path) -> None:
-        part.write_text("half")
-        raise ValueError
-
-    with pytest.raises(ValueError):  # noqa: PT011 - raised above
-        write_whole(target, fail)
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_write_whole__full_disk_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_write_output__full_disk_is_an_error_of_ours(tmp_path: Path) -> None:
     def fail(part: Path) -> None:
         part.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UsageError, match="No space left"):
-        write_whole(tmp_path / "out.txt", fail)
+    target = tmp_path / "out.txt"
+    with pytest.raises(UsageError, match="output file cannot be written: No space left") as caught:
+        write_output(target, fail)
+    assert caught.value.where == str(target)
     assert not list(tmp_path.iterdir())
+
+
+def test_write_output__folder_that_cannot_be_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="output file cannot be written"):
+        write_output(tmp_path / "file" / "out.txt", lambda part: part.write_text("new"))
 
 
 def test_check_output__says_what_is_wrong(tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ def test_load_base__cache_survives_damage(base: Base, tmp_path: Path) -> None:
     assert again.origin_lps_mm == base.origin_lps_mm
 
 
+def test_load_base__cache_that_cannot_be_written_names_the_setting(base: Base, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cache of the base volume cannot be written[\s\S]*GLINT_HOME"):
+        _write(base, tmp_path / "file" / "base.npz")
+
+
 def test_load_base__damaged_cache_is_made_again(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ def test_train__writes_model_log_and_resolved_recipe(tiny_cfg: GlintConfig):
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows if "val_loss" in row] == [3, 6]
     assert {"open_present", "open_absent", "alpha", "beta", "grad_norm", "loss_align"} <= rows[0].keys()
-    assert not list(run.glob("*.tmp"))
+    assert not [path for path in run.rglob("*") if ".tmp" in path.name or ".part" in path.name]
 
 
 def test_train__loss_goes_down(tiny_cfg: GlintConfig):

@@ -33,7 +33,7 @@ def demo(
     from glint.api import load
     from glint.infer.examples import real_radiograph
     from glint.infer.page import render_page
-    from glint.io.files import make_folder, write_whole
+    from glint.io.files import make_folder, write_output
 
     start = time.monotonic()
     real = real_radiograph()  # first: a missing package should not cost a minute
@@ -44,7 +44,7 @@ def demo(
 
     def write(losses: Losses) -> None:
         html = render_page(TITLE, sections, losses)
-        write_whole(page, lambda part: part.write_text(html, encoding="utf-8"))
+        write_output(page, lambda part: part.write_text(html, encoding="utf-8"))
 
     write([])
     _say(f"\nThe page is there: {page}")
@@ -100,7 +100,7 @@ def _real(model: "Glint", path: Path, out: Path) -> "Section":
 def _train(out: Path) -> Losses:
     """Make a tiny data set, train a tiny model on it, keep the log only; return its losses."""
     from glint.config import load_config
-    from glint.io.files import write_whole
+    from glint.io.files import write_output
     from glint.phantom.generate import generate
     from glint.train.loop import train
 
@@ -119,7 +119,7 @@ def _train(out: Path) -> Losses:
         )
         train(load_config("smoke", [f"data.manifest={manifest}", f"train.out={run}", *TRAIN_SETTINGS]))
         log = (run / "log.jsonl").read_text(encoding="utf-8")
-    write_whole(out / "training-log.jsonl", lambda part: part.write_text(log, encoding="utf-8"))
+    write_output(out / "training-log.jsonl", lambda part: part.write_text(log, encoding="utf-8"))
     lines = [json.loads(line) for line in log.splitlines()]
     return [(int(line["step"]), float(line["loss"])) for line in lines if "loss" in line]
 

@@ -11,9 +11,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from glint.atomic import write_whole
 from glint.eval.examples import contact_sheet
 from glint.eval.phantom_cxr import Evaluated, Splits
-from glint.eval.tables import TITLES, write_whole
+from glint.eval.tables import TITLES
 
 SHOWN = ("auroc", "pointing", "dice_fixed", "dice_val")
 DPI = 110

@@ -5,11 +5,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from glint.atomic import write_text
 
 # metric -> column title; the order is that of the tables.
 TITLES = {
@@ -41,23 +43,10 @@ PACKAGES = ("glint-radiology", "torch", "numpy", "scipy", "transformers", "pydic
 Model = Mapping[str, Any]
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_results(results: Mapping[str, Any], folder: Path) -> None:
     """Write results.json and results.md."""
-    text = json.dumps(results, indent=1, allow_nan=False) + "\n"
-    write_whole(folder / "results.json", lambda part: part.write_text(text, encoding="utf-8"))
-    page = markdown(results)
-    write_whole(folder / "results.md", lambda part: part.write_text(page, encoding="utf-8"))
+    write_text(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_text(folder / "results.md", markdown(results))
 
 
 def provenance() -> dict[str, Any]:

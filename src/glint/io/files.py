@@ -1,25 +1,20 @@
-"""Output files appear whole or not at all."""
+"""Output files that a user names: checked early, written whole, errors told in our words."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from glint.atomic import write_whole
 from glint.errors import UsageError
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, then rename it to `path`.
+def write_output(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make an output file, whole or not at all (see glint.atomic.write_whole).
 
     Raises:
-        UsageError: The folder does not exist or cannot be written.
+        UsageError: The file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        try:
-            write(part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, write)
     except OSError as error:
         raise UsageError(
             f"the output file cannot be written: {error.strerror or type(error).__name__}",

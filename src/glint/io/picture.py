@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from glint.io.files import check_output, write_whole
+from glint.io.files import check_output, write_output
 
 HEAT_LOW, HEAT_HIGH = np.array([170, 20, 60]), np.array([255, 170, 30])
 HEAT_OPACITY = 0.6
@@ -87,7 +87,7 @@ def write_picture(path: Path, picture: Image.Image) -> None:
         UsageError: The path does not end in .png or cannot be written.
     """
     check_output(path, ".png")
-    write_whole(path, lambda part: picture.save(part, format="PNG", compress_level=6))
+    write_output(path, lambda part: picture.save(part, format="PNG", compress_level=6))
 
 
 def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 import glint.weights
+from glint.atomic import write_text, write_whole
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError, WeightsError
 from glint.model.glint import GlintModel
@@ -27,28 +28,23 @@ def packaged_models() -> list[str]:
 
 def save_model(model: GlintModel, folder: Path, card: str, *, half: bool = False) -> None:
     """Write a model folder, weights last and atomically; `half` stores fp16 (for small packaged models)."""
-    folder.mkdir(parents=True, exist_ok=True)
     # The start weights are inside model.safetensors now: a loaded model must not look for them.
     vision = model.cfg.vision.model_copy(update={"init": ""})
     cfg = model.cfg.model_copy(update={"vision": vision})
-    _write_atomic(folder / RECIPE_FILE, (cfg.model_dump_json(indent=1) + "\n").encode())
-    _write_atomic(folder / CARD_FILE, card.encode())
+    write_text(folder / RECIPE_FILE, cfg.model_dump_json(indent=1) + "\n")
+    write_text(folder / CARD_FILE, card)
     tensors = {
         name: (value.half() if half and value.numel() > 64 else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    temporary = folder / (WEIGHTS_FILE + ".tmp")
-    save_file(tensors, temporary)
-    temporary.replace(folder / WEIGHTS_FILE)
+    write_whole(folder / WEIGHTS_FILE, lambda part: save_file(tensors, part))
 
 
 def save_calibration(folder: Path, scale: float, offset: float) -> None:
     """Replace the score calibration of a saved model."""
     tensors = load_file(folder / WEIGHTS_FILE)
     tensors["calibration"] = torch.tensor([scale, offset])
-    temporary = folder / (WEIGHTS_FILE + ".tmp")
-    save_file(tensors, temporary)
-    temporary.replace(folder / WEIGHTS_FILE)
+    write_whole(folder / WEIGHTS_FILE, lambda part: save_file(tensors, part))
 
 
 def load_model(name: str | Path) -> GlintModel:
@@ -99,9 +95,3 @@ def _find(name: str) -> Path:
         expected=f"a model folder written by `glint train`, or one of: {', '.join(packaged_models())}",
         fix="run `glint models` to list what is there",
     )
-
-
-def _write_atomic(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

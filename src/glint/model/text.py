@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from glint.atomic import write_whole
 from glint.config.schema import TextConfig
 from glint.errors import WeightsError
 
@@ -142,8 +143,6 @@ def _read_cache(file: Path) -> dict[str, Tensor]:
 
 
 def _write_cache(file: Path, cache: dict[str, Tensor]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     texts = torch.frombuffer(bytearray("\0".join(cache).encode()), dtype=torch.uint8)
-    temporary = file.with_suffix(".tmp")
-    save_file({"texts": texts, "vectors": torch.stack(list(cache.values()))}, temporary)
-    temporary.replace(file)
+    content = {"texts": texts, "vectors": torch.stack(list(cache.values()))}
+    write_whole(file, lambda part: save_file(content, part))

@@ -3,13 +3,13 @@
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glint.atomic import write_whole
 from glint.errors import DataError
 from glint.phantom import source
 from glint.phantom.labels import LABELS, LUNG_LEFT, LUNG_RIGHT, STRUCTURES
@@ -83,10 +83,7 @@ def _write(base: Base, path: Path) -> None:
         origin_lps_mm=np.array(base.origin_lps_mm),
     )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            part.write(buffer.getvalue())
-        Path(part.name).replace(path)
+        write_whole(path, lambda part: part.write_bytes(buffer.getvalue()))
     except OSError as error:
         raise DataError(
             f"the cache of the base volume cannot be written: {error}",

@@ -1,10 +1,9 @@
-"""Phantom studies as ordinary files: DICOM CR, report text, mask PNG, Parquet tables.
+"""Phantom studies as ordinary files: DICOM CR, mask PNG, Parquet tables.
 
 Every file is written beside its final name and renamed, so a file that exists is whole.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,13 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from glint.atomic import write_whole
+
 BITS = 12
 NOTICE = "Synthetic anatomical phantom made from a public CT. Not a patient. Not for diagnosis."
 MANIFEST_COLUMNS = ("study_id", "patient_id", "split", "image", "report", "view")
 TRUTH_COLUMNS = ("study_id", "kind", "side", "location", "severity", "size_mm", "mask")
 ANATOMY_COLUMNS = ("study_id", "structure", "mask")
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary name in the same folder, then rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text."""
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from glint.atomic import write_text
 from glint.train.state import Report
 
 SHOWN = ("loss", "val_loss", "retrieval", "open_present", "open_absent", "samples_per_s")
@@ -113,6 +114,4 @@ def _drop_after(path: Path, step: int) -> None:
         except (ValueError, KeyError):
             break
         kept.append(line)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    temporary.replace(path)
+    write_text(path, "".join(line + "\n" for line in kept))

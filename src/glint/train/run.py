@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from glint.atomic import write_text
 from glint.config import dump_config, load_config
 from glint.config.schema import GlintConfig
 from glint.errors import TrainingError
@@ -74,10 +75,7 @@ def open_run(cfg: GlintConfig, *, resume: bool) -> Path:
         raise TrainingError(
             "the folder is not empty and not a run", where=str(run), fix="set another train.out"
         )
-    run.mkdir(parents=True, exist_ok=True)
-    temporary = run / (RESOLVED + ".tmp")
-    temporary.write_text(dump_config(cfg))
-    temporary.replace(stored)
+    write_text(stored, dump_config(cfg))
     return run
 
 
