@@ -48,7 +48,16 @@ def test_generate__splits_sizes_and_patients(made: Path) -> None:
         owners.setdefault(row["patient_id"], set()).add(row["split"])
         assert (made / row["report"]).read_text().startswith("FINDINGS: ")
     assert all(len(s) == 1 for s in owners.values())
-    assert len(owners) == 5
+    assert len(owners) == 4
+
+
+def test_generate__training_studies_share_set_ups_of_four(made: Path) -> None:
+    rows = pq.read_table(made / "manifest.parquet").to_pylist()
+    headers = {r["study_id"]: pydicom.dcmread(made / r["image"], stop_before_pixels=True) for r in rows}
+    scale = [headers[f"train-{i:06d}"].PixelSpacing[0] for i in range(5)]
+    assert len(set(scale[:4])) == 1
+    assert scale[4] != scale[0]
+    assert len({headers[f"test-{i:06d}"].PixelSpacing[0] for i in range(4)}) == 4
 
 
 def test_generate__new_combinations_only_in_their_split(made: Path) -> None:
@@ -140,7 +149,7 @@ def test_generate__interrupted_run_has_no_manifest_and_can_be_replaced(
     with pytest.raises(KeyboardInterrupt):
         generate(out, train=2, val=0, test=0, size_px=SIZE_PX, progress=stop)
     assert not (out / "manifest.parquet").exists()
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.part*"))
     generate(out, train=1, val=0, test=0, size_px=SIZE_PX, overwrite=True)
     assert [p.name for p in (out / "images").iterdir()] == ["train-000000.dcm"]
 
@@ -161,4 +170,5 @@ def test_patients__cover_every_study_once() -> None:
     work = list(patients(sizes))
     for split, count in sizes.items():
         assert [i for p in work if p.split == split for i in p.studies] == list(range(count))
-    assert max(len(p.studies) for p in work) == 4
+    assert max(len(p.studies) for p in work if p.split == "train") == 8
+    assert max(len(p.studies) for p in work if p.split != "train") == 4

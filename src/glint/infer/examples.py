@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from glint.atomic import write_text
 from glint.errors import DataError
 from glint.phantom.anatomy import sample_anatomy
 from glint.phantom.base import load_base
 from glint.phantom.report import prompts
-from glint.phantom.study import PhantomStudy, StudyOptions, make_study
-from glint.phantom.write import write_dicom, write_text
+from glint.phantom.study import PhantomStudy, StudyOptions, make_study, set_up
+from glint.phantom.write import write_dicom
 from glint.text.semantics import flip_polarity
 
 RG1_SHA256 = "3561020824868615a93a51078671b3ff73bb2578c966f76def99b4d982897e75"
@@ -110,16 +111,17 @@ def phantom_example(folder: Path) -> Example:
 
 def _first_with_findings() -> PhantomStudy:
     """Return the first study of the demo's seed with two findings that are not devices."""
-    anatomy_seed, *seeds = np.random.SeedSequence(DEMO_SEED).spawn(1 + ATTEMPTS)
+    anatomy_seed, setup_seed, *seeds = np.random.SeedSequence(DEMO_SEED).spawn(2 + ATTEMPTS)
     anatomy = sample_anatomy(
         load_base(), int(anatomy_seed.generate_state(1, np.uint64)[0] >> 1), torch.device("cpu")
     )
-    options = StudyOptions(DEMO_SIZE_PX, wording="new", masks=True)
-    study = make_study(anatomy, seeds[0], options)
+    setup = set_up(anatomy, setup_seed, DEMO_SIZE_PX)
+    options = StudyOptions(wording="new", masks=True)
+    study = make_study(anatomy, setup, seeds[0], options)
     for seed in seeds[1:]:
         if sum(finding.kind not in DEVICES for finding in study.findings) >= 2:
             break
-        study = make_study(anatomy, seed, options)
+        study = make_study(anatomy, setup, seed, options)
     return study
 
 

@@ -1,9 +1,12 @@
 """`glint phantom`: a whole data set of phantom studies on disk, the same for any number of workers.
 
-    seed -> split -> patient (one anatomy) -> 4 studies (findings, exposure, noise, words)
+    seed -> split -> patient (one anatomy) -> set-up (exposure) -> studies (findings, noise, words)
 
-Each level draws its seeds from (seed, split, index) alone, so splits share no patient and the order of work
-does not matter. The manifest is written last: a folder without one is an interrupted run.
+Training patients have series: several studies of one set-up, which differ in their findings and in noise only. That
+makes a study half as dear, and a background that comes with several findings tells of none. In the other splits
+every study has a set-up of its own. Each level draws its seeds from (seed, split, index) alone, so splits share no
+patient and the order of work does not matter. The manifest is written last: a folder without one is an interrupted
+run.
 """
 
 import hashlib
@@ -19,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from glint.atomic import write_text
 from glint.errors import DataError, UsageError
 from glint.phantom.anatomy import sample_anatomy
 from glint.phantom.base import Base, load_base
-from glint.phantom.study import PhantomStudy, StudyOptions, make_study
+from glint.phantom.study import PhantomStudy, StudyOptions, make_study, set_up
 from glint.phantom.write import (
     ANATOMY_COLUMNS,
     MANIFEST_COLUMNS,
@@ -30,13 +34,15 @@ from glint.phantom.write import (
     write_dicom,
     write_mask,
     write_table,
-    write_text,
 )
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raise it when the same seed gives other studies."""
 SPLITS: tuple[str, ...] = ("train", "val", "test", "test_combo")
-STUDIES_PER_PATIENT = 4
+SERIES: dict[str, tuple[int, int]] = {"train": (2, 4)}
+"""Split -> set-ups of a patient, studies of a set-up."""
+SINGLE = (4, 1)
+"""The same for all other splits."""
 INVERTED_SHARE = 0.15
 CONTENTS = (
     "images",
@@ -195,8 +201,10 @@ def _describe(settings: Settings) -> dict[str, Any]:
 def patients(sizes: dict[str, int]) -> Iterator[Patient]:
     """Yield the units of work of all splits, in order."""
     for split, count in sizes.items():
-        for number, first in enumerate(range(0, count, STUDIES_PER_PATIENT)):
-            yield Patient(split, number, tuple(range(first, min(first + STUDIES_PER_PATIENT, count))))
+        setups, shared = SERIES.get(split, SINGLE)
+        each = setups * shared
+        for number, first in enumerate(range(0, count, each)):
+            yield Patient(split, number, tuple(range(first, min(first + each, count))))
 
 
 def _run(out: Path, settings: Settings, workers: int) -> Iterable[Rows]:
@@ -232,23 +240,27 @@ def make_patient(base: Base, out: Path, settings: Settings, patient: Patient) ->
     """Make and write all studies of one patient."""
     split_number = SPLITS.index(patient.split)
     seeds = np.random.SeedSequence(settings.seed, spawn_key=(split_number, patient.number))
-    anatomy_seeds, *study_seeds = seeds.spawn(1 + STUDIES_PER_PATIENT)
+    setups, shared = SERIES.get(patient.split, SINGLE)
+    anatomy_seeds, *children = seeds.spawn(1 + setups * (1 + shared))
+    setup_seeds, study_seeds = children[:setups], children[setups:]
     anatomy_seed = int(anatomy_seeds.generate_state(1, np.uint64)[0] >> 1)
     anatomy = sample_anatomy(base, anatomy_seed, torch.device(settings.device))
     options = StudyOptions(
-        size_px=settings.size_px,
         wording="new" if patient.split.startswith("test") else "train",
         new_combination=patient.split == "test_combo",
         masks=patient.split != "train",
         structures=patient.split == "test",
     )
     rows = Rows()
-    for index, seed in zip(patient.studies, study_seeds, strict=False):
-        study = make_study(anatomy, seed, options)
-        name = f"{patient.split.replace('test_combo', 'combo')}-{index:06d}"
-        # One more child of the study's seed: how it is stored has nothing to do with what it shows.
-        inverted = np.random.default_rng(seed.spawn(1)[0]).random() < INVERTED_SHARE
-        rows.extend(_write_study(out, settings, patient, name, study, bool(inverted)))
+    pairs = list(zip(patient.studies, study_seeds, strict=False))
+    for first, setup_seed in zip(range(0, len(pairs), shared), setup_seeds, strict=False):
+        setup = set_up(anatomy, setup_seed, settings.size_px)
+        for index, seed in pairs[first : first + shared]:
+            study = make_study(anatomy, setup, seed, options)
+            name = f"{patient.split.replace('test_combo', 'combo')}-{index:06d}"
+            # One more child of the study's seed: how it is stored has nothing to do with what it shows.
+            inverted = np.random.default_rng(seed.spawn(1)[0]).random() < INVERTED_SHARE
+            rows.extend(_write_study(out, settings, patient, name, study, bool(inverted)))
     return rows
 
 

@@ -4,7 +4,7 @@ import torch
 
 from glint.phantom.schema import HELD_OUT_COMBINATIONS, KINDS, Finding, Severity, Side
 
-COUNT_WEIGHTS = (0.25, 0.25, 0.26, 0.16, 0.08)
+COUNT_WEIGHTS = (0.16, 0.23, 0.26, 0.2, 0.15)
 """How often a study has 0, 1, 2, 3 or 4 findings."""
 SEVERITIES: tuple[Severity, ...] = ("small", "moderate", "large")
 SIDES: dict[str, tuple[tuple[Side, float], ...]] = {

@@ -1,7 +1,8 @@
 """One phantom study: findings placed into an anatomy, exposed, masked and reported.
 
-Everything is drawn from generators that belong to the study alone, so a study is the same whoever makes it
-and whenever. Exposure and noise are drawn apart from the findings and cannot know of them.
+A set-up (exposure and its calibration) belongs to the patient and may serve several studies, as bedside series
+do; everything else is drawn from generators that belong to the study alone, so a study is the same whoever makes
+it and whenever. Exposure and noise are drawn apart from the findings and cannot know of them.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +20,15 @@ from glint.phantom.report import Report, write_report
 from glint.phantom.sample import sample_findings
 from glint.phantom.schema import Finding
 from glint.phantom.wording import WordingName
-from glint.phantom.xray import Exposure, calibrate, image_spacing_mm, project_mask, render, sample_exposure
+from glint.phantom.xray import (
+    Calibration,
+    Exposure,
+    calibrate,
+    image_spacing_mm,
+    project_mask,
+    render,
+    sample_exposure,
+)
 
 ATTEMPTS = 6
 DEVICES = ("central_venous_catheter", "pacemaker")
@@ -67,10 +76,30 @@ class PhantomStudy:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """How a patient is X-rayed.
+
+    Attributes:
+        size_px: Side of the image.
+        exposure: Geometry, beam, detector and display.
+        calibration: Measured on the patient without findings: no window or scatter may tell of them.
+    """
+
+    size_px: int
+    exposure: Exposure
+    calibration: Calibration
+
+
+def set_up(anatomy: Anatomy, seeds: np.random.SeedSequence, size_px: int) -> Setup:
+    """Draw an exposure of a patient and calibrate it: the dearest part of a study, and the one that can be shared."""
+    exposure = sample_exposure(_generator(int(seeds.generate_state(1, np.uint64)[0] >> 1)))
+    return Setup(size_px, exposure, calibrate(anatomy.hu, anatomy.spacing_mm, exposure, size_px))
+
+
+@dataclass(frozen=True)
 class StudyOptions:
     """What kind of study to make."""
 
-    size_px: int
     wording: WordingName = "train"
     new_combination: bool = False
     masks: bool = False
@@ -131,22 +160,22 @@ def _without(anatomy: Anatomy, mask: Tensor) -> Anatomy:
     return replace(anatomy, labels=anatomy.labels.masked_fill(given, LABELS["body"]))
 
 
-def make_study(anatomy: Anatomy, seeds: np.random.SeedSequence, options: StudyOptions) -> PhantomStudy:
+def make_study(
+    anatomy: Anatomy, setup: Setup, seeds: np.random.SeedSequence, options: StudyOptions
+) -> PhantomStudy:
     """Make one study.
 
     Args:
         anatomy: The patient.
+        setup: How this patient is X-rayed, from `set_up`.
         seeds: The study's own randomness.
-        options: Size, wording and which masks to make.
+        options: Wording and which masks to make.
     """
-    sample, position, exposing, noise, words = (int(s) for s in seeds.generate_state(5, np.uint64) >> 1)
+    sample, position, noise, words = (int(s) for s in seeds.generate_state(4, np.uint64) >> 1)
     wanted = sample_findings(_generator(sample), force_held_out=options.new_combination)
     placed = place_findings(anatomy, wanted, _generator(position))
-    exposure = sample_exposure(_generator(exposing))
-    spacing, size = anatomy.spacing_mm, options.size_px
-    # The calibration is that of the anatomy without findings: no window or scatter may tell of them.
-    calibration = calibrate(anatomy.hu, spacing, exposure, size)
-    pixels = render(placed.hu, spacing, exposure, size, _generator(noise), calibration)
+    spacing, exposure, size = anatomy.spacing_mm, setup.exposure, setup.size_px
+    pixels = render(placed.hu, spacing, exposure, size, _generator(noise), setup.calibration)
     masks = tuple(project_mask(m, spacing, exposure, size) for m in placed.masks) if options.masks else ()
     structures = (
         {
