@@ -1,5 +1,6 @@
 import builtins
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from glint.config.schema import DataConfig
-from glint.data.dataset import PairBatch, PairDataset, batch_at, batches, fixed_batches
+from glint.data.dataset import PairBatch, PairDataset, _permutation, batch_at, batches, fixed_batches
 from glint.errors import DataError
 
 CFG = DataConfig(size_px=64, sentences_per_image=3)  # pyright: ignore[reportCallIssue]
@@ -61,6 +62,17 @@ def test_batch_at__is_a_function_of_seed_and_step(dataset: PairDataset, pairs_ma
     next(stream)
     assert same(next(stream), batch_at(other, 8, seed=1, step=7))
     assert not same(batch_at(dataset, 8, seed=2, step=7), batch_at(dataset, 8, seed=1, step=7))
+
+
+@pytest.mark.parametrize("together", [1, 3, 4, 100])
+def test_permutation__all_studies_once_and_those_of_a_patient_together(together: int) -> None:
+    patients = tuple(i // 4 for i in range(26))  # six patients with four studies, one with two
+    order = _permutation(patients, together, 5, 1)
+    assert sorted(order.tolist()) == list(range(26))
+    if together >= 4:
+        owners = [patients[i] for i in order]
+        assert sum(a != b for a, b in pairwise(owners)) == 6  # every patient is one run
+    assert order.tolist() != _permutation(patients, together, 5, 2).tolist()
 
 
 def test_batch_at__every_study_once_an_epoch(dataset: PairDataset):

@@ -95,6 +95,8 @@ class PairDataset:
         self.rows = np.array(usable, dtype=np.int64)
         self.reports: list[list[Sentence]] = [reports[row] for row in usable]
         self.studies: list[Study] = [studies[self.cache.kept[row]] for row in usable]
+        numbers = {patient: i for i, patient in enumerate(dict.fromkeys(s.patient_id for s in self.studies))}
+        self.patients = tuple(numbers[study.patient_id] for study in self.studies)
         self._tell_skipped(len(studies), manifest)
 
     def __len__(self) -> int:
@@ -155,7 +157,7 @@ class PairDataset:
 
 
 def batch_at(dataset: PairDataset, batch_size: int, seed: int, step: int) -> PairBatch:
-    """Return the batch of one step (from 0): every epoch is a new permutation, its incomplete end left out.
+    """Return the batch of one step (from 0): every epoch is a new order, its incomplete end left out.
 
     Raises:
         DataError: Fewer studies than the batch size.
@@ -167,7 +169,7 @@ def batch_at(dataset: PairDataset, batch_size: int, seed: int, step: int) -> Pai
             fix=f"set train.batch_size={max(2, len(dataset))} or add studies",
         )
     epoch, position = divmod(step, per_epoch)
-    order = _permutation(len(dataset), seed, epoch)
+    order = _permutation(dataset.patients, dataset.cfg.together, seed, epoch)
     members = order[position * batch_size : (position + 1) * batch_size]
     return dataset.batch(members, np.random.default_rng((seed, 1, step)))
 
@@ -189,8 +191,28 @@ def fixed_batches(dataset: PairDataset, batch_size: int) -> Iterator[PairBatch]:
 
 
 @lru_cache(maxsize=4)
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, 0, epoch)).permutation(count)
+def _permutation(patients: tuple[int, ...], together: int, seed: int, epoch: int) -> np.ndarray:
+    """Return a new order of all studies in which up to `together` studies of one patient follow each other.
+
+    Args:
+        patients: (N,) number of each study's patient.
+        together: 1 gives a plain permutation.
+        seed: Seed of the run.
+        epoch: Every epoch has an order of its own.
+    """
+    rng = np.random.default_rng((seed, 0, epoch))
+    shuffled = rng.permutation(len(patients))
+    if together == 1:
+        return shuffled
+    owners = np.array(patients)[shuffled]
+    by_patient = shuffled[np.argsort(owners, kind="stable")]
+    _, starts = np.unique(np.sort(owners), return_index=True)
+    blocks = [
+        block
+        for studies in np.split(by_patient, starts[1:])
+        for block in np.split(studies, range(together, len(studies), together))
+    ]
+    return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
 
 
 @cache

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from glint.errors import DataError
 
 COLUMNS = ("study_id", "split", "image", "report")
+OPTIONAL = ("patient_id",)
 FEW = 5  # names listed in a message before "and n more"
 
 
@@ -25,12 +26,14 @@ class Study:
         split: "train", "val", "test" or another name.
         image: File of the image.
         report: Text file of the report, UTF-8.
+        patient_id: Whose study it is; the study's own id where the manifest does not say.
     """
 
     study_id: str
     split: str
     image: Path
     report: Path
+    patient_id: str
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Study]:
@@ -44,7 +47,13 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Study]:
     rows = _read_rows(path)
     _check_unique(rows, path)
     studies = [
-        Study(row["study_id"], row["split"], _inside(path, row["image"]), _inside(path, row["report"]))
+        Study(
+            row["study_id"],
+            row["split"],
+            _inside(path, row["image"]),
+            _inside(path, row["report"]),
+            row["patient_id"],
+        )
         for row in rows
         if split in (None, row["split"])
     ]
@@ -70,7 +79,7 @@ def few(names: list[str]) -> str:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the four columns as text, one dictionary a study."""
+    """Return the columns as text, one dictionary a study; "patient_id" falls back to the study's id."""
     if not path.is_file():
         raise DataError(
             "there is no manifest",
@@ -91,11 +100,16 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             where=str(path),
             expected=f"columns {', '.join(COLUMNS)}; found {', '.join(table.column_names)}",
         )
-    rows: list[dict[str, Any]] = table.select(list(COLUMNS)).to_pylist()
+    optional = [name for name in OPTIONAL if name in table.column_names]
+    rows: list[dict[str, Any]] = table.select([*COLUMNS, *optional]).to_pylist()
     empty = [str(i) for i, row in enumerate(rows) if any(row[name] in (None, "") for name in COLUMNS)]
     if empty:
         raise DataError(f"rows with empty cells: {few(empty)} (counted from 0)", where=str(path))
-    return [{name: str(row[name]) for name in COLUMNS} for row in rows]
+    return [
+        {"patient_id": str(row.get("patient_id") or row["study_id"])}
+        | {name: str(row[name]) for name in COLUMNS}
+        for row in rows
+    ]
 
 
 def _check_unique(rows: list[dict[str, str]], path: Path) -> None:
