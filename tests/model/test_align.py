@@ -45,21 +45,6 @@ def test_all_pairs__equals_the_equations(pool: str) -> None:
             torch.testing.assert_close(result.gate[s, b], g, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "settings_",
-    [{}, {"pool": "l2_mean"}, {"pool": "null_token"}, {"type": "vlcabs"}, {"type": "global"},
-     {"gate_activation": "softmax"}, {"gate_space": "shared"}],
-)  # fmt: skip
-def test_own_pairs__is_the_diagonal_of_all_pairs(settings_: dict[str, object]) -> None:
-    aligner, text, tokens = make(**settings_)
-    owner = torch.tensor([1, 0, 1])
-    sentences, patches = aligner.project_text(text), aligner.project_patches(tokens)
-    every, own = aligner.all_pairs(sentences, patches), aligner.own_pairs(sentences, patches, owner)
-    rows = torch.arange(S)
-    torch.testing.assert_close(own.scores, every.scores[rows, owner])
-    torch.testing.assert_close(own.maps, every.maps[rows, owner])
-
-
 @pytest.mark.parametrize("kind", ["gated", "vlcabs", "global"])
 def test_all_pairs__padding_changes_nothing(kind: str) -> None:
     aligner, text, tokens = make(type=kind)

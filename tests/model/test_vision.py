@@ -19,6 +19,9 @@ CONFIGS = {
     "convnet": VisionConfig(
         name="convnet", stage_widths=(8, 16, 24, 32), stage_depths=(1, 1, 1, 1), neck_width=48
     ),
+    "convnet without a stage at stride 32": VisionConfig(
+        name="convnet", stage_widths=(8, 16, 24), stage_depths=(0, 1, 1), neck_width=48
+    ),
 }
 
 
@@ -35,7 +38,7 @@ def test_forward__grid_and_levels_fit_a_non_square_image(name: str) -> None:
     out = net(torch.rand(2, 1, 64, 96))
     assert out.grid == (64 // net.stride_px, 96 // net.stride_px)
     assert out.tokens.shape == (2, out.grid[0] * out.grid[1], net.width)
-    assert len(out.levels) == 3
+    assert len(out.levels) == (2 if "without" in name else 3)
     assert all(level.shape[0] == 2 and level.dim() == 3 for level in out.levels)
 
 

@@ -25,6 +25,9 @@ class DataConfig(Settings):
     """Side of the square network input; images are letterboxed, never stretched."""
     sentences_per_image: int = Field(6, ge=1)
     """Sentences drawn from a report in each step."""
+    together: int = Field(1, ge=1)
+    """Up to so many studies of one patient come into a batch together, when the manifest has a column patient_id:
+    hard negatives, which differ in their findings and hardly in anything else. 1 draws studies one by one."""
     augment: bool = True
     """Small rotation, scale, shift, contrast, noise. Never a flip: sentences name sides."""
     limit: int = Field(0, ge=0)
@@ -46,10 +49,11 @@ class VisionConfig(Settings):
     """ViT: number of blocks."""
     heads: int = Field(3, ge=1)
     """ViT: attention heads."""
-    stage_widths: tuple[int, int, int, int] = (32, 64, 160, 256)
-    """ConvNeXt, ConvNet: channels of the four stages."""
-    stage_depths: tuple[int, int, int, int] = (1, 2, 4, 1)
-    """ConvNeXt, ConvNet: blocks of the four stages."""
+    stage_widths: tuple[int, ...] = Field((32, 64, 160, 256), min_length=3, max_length=4)
+    """ConvNeXt, ConvNet: channels of the stages at strides 4, 8, 16 and, if there is a fourth, 32. A token of a net
+    with a fourth stage sees the whole image."""
+    stage_depths: tuple[int, ...] = Field((1, 2, 4, 1), min_length=3, max_length=4)
+    """ConvNeXt, ConvNet: blocks of the stages."""
     token_stride: Literal[8, 16] = 8
     """ConvNeXt, ConvNet: pixels per token; a small top-down neck joins coarser stages at this stride."""
     neck_width: int = Field(192, ge=8)
@@ -107,6 +111,8 @@ class LossConfig(Settings):
     rho_min: float = Field(0.5, ge=0, le=1)
     polarity: float = Field(0.5, ge=0)
     """Weight of the contrast between a sentence and its negated or affirmed form on the same image."""
+    false_negatives: Literal["mask", "keep"] = "mask"
+    """mask: a sentence is no negative of an image whose report says the same in other words (losses/claims.py)."""
     negated: Literal["polarity", "contrast"] = "polarity"
     """polarity: negated sentences only enter the polarity term. contrast: they are ordinary texts too."""
     dfr: float = Field(1.0, ge=0)
@@ -173,7 +179,10 @@ class GlintConfig(Settings):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "GlintConfig":
-        stride = self.vision.patch_px if self.vision.name == "dinov3-vit" else 32
+        vision = self.vision
+        if len(vision.stage_widths) != len(vision.stage_depths):
+            raise ValueError("vision.stage_widths and vision.stage_depths must have the same length")
+        stride = vision.patch_px if vision.name == "dinov3-vit" else 2 ** (len(vision.stage_widths) + 1)
         if self.data.size_px % stride:
             raise ValueError(
                 f"data.size_px={self.data.size_px} is not a multiple of {stride}, the stride of {self.vision.name}"

@@ -39,13 +39,13 @@ class Sentences:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Scores and maps of sentence-image pairs; `...` is (S, B) for all pairs or (S,) for own images.
+    """Scores and maps of all pairs of S sentences and B images.
 
     Attributes:
-        scores: (...) pooled similarity, about -1..1.
-        gate: (..., P) weights in [0, 1]; zero on padding.
-        cosine: (..., P) cosine of sentence and patch.
-        maps: (..., P) localisation map in [0, 1]; 0.5 is the fixed threshold.
+        scores: (S, B) pooled similarity, about -1..1.
+        gate: (S, B, P) weights in [0, 1]; zero on padding.
+        cosine: (S, B, P) cosine of sentence and patch.
+        maps: (S, B, P) localisation map in [0, 1]; 0.5 is the fixed threshold.
     """
 
     scores: Tensor
@@ -101,30 +101,18 @@ class Aligner(nn.Module):
         affinity = cosine
         if sentences.queries is not None and patches.keys is not None:
             affinity = torch.einsum("sg,bpg->sbp", sentences.queries, patches.keys)
-        return self._pool(
-            sentences.values[:, None], cosine, affinity, patches.valid[None], patches.values[None]
-        )
+        return self._pool(sentences.values, cosine, affinity, patches)
 
-    def own_pairs(self, sentences: Sentences, patches: Patches, owner: Tensor) -> Alignment:
-        """Align sentence s with image owner[s] only: scores (S,), maps (S, P)."""
-        values = patches.values[owner]
-        cosine = torch.einsum("sd,spd->sp", sentences.values, values)
-        affinity = cosine
-        if sentences.queries is not None and patches.keys is not None:
-            affinity = torch.einsum("sg,spg->sp", sentences.queries, patches.keys[owner])
-        return self._pool(sentences.values, cosine, affinity, patches.valid[owner], values)
-
-    def _pool(
-        self, text: Tensor, cosine: Tensor, affinity: Tensor, valid: Tensor, values: Tensor
-    ) -> Alignment:
-        """Pool patches: text (..., D), cosine, affinity and valid (..., P), values (..., P, D)."""
+    def _pool(self, text: Tensor, cosine: Tensor, affinity: Tensor, patches: Patches) -> Alignment:
+        """Pool patches: text (S, D), cosine and affinity (S, B, P)."""
+        values, valid = patches.values, patches.valid
         if self.cfg.type == "global":
-            mean = F.normalize((values * valid[..., None]).sum(-2), dim=-1)
-            scores = (text * mean).sum(-1)
-            return Alignment(scores, valid.expand_as(cosine).float(), cosine, self._cosine_map(cosine, valid))
+            mean = F.normalize((values * valid[..., None]).sum(1), dim=-1)
+            weights = valid.expand_as(cosine).float()
+            return Alignment(text @ mean.T, weights, cosine, self._cosine_map(cosine, valid))
         if self.cfg.type == "vlcabs":
             weights = self._softmax(cosine / self.tau, valid)
-            scores = self._cosine_with_pooled(text, weights, cosine, values)
+            scores = self._cosine_with_pooled(weights, cosine, values)
             return Alignment(scores, weights, cosine, self._cosine_map(cosine, valid))
         assert self.gate is not None
         logits = self.gate.logits(affinity)
@@ -138,21 +126,18 @@ class Aligner(nn.Module):
 
     def _gated_score(self, text: Tensor, gate: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
         if self.cfg.pool == "l2_mean":
-            return self._cosine_with_pooled(text, gate, cosine, values)
+            return self._cosine_with_pooled(gate, cosine, values)
         # eps0 counts open patches; under token dropout fewer patches are there to open.
         eps0 = self.cfg.eps0 * (self.cfg.token_keep if self.training else 1.0)
         numerator = (gate * cosine).sum(-1)
         if self.null is not None:
-            numerator = numerator + eps0 * (text @ F.normalize(self.null, dim=0))
+            numerator = numerator + eps0 * (text @ F.normalize(self.null, dim=0))[:, None]
         return numerator / (eps0 + gate.sum(-1))
 
     @staticmethod
-    def _cosine_with_pooled(text: Tensor, weights: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
+    def _cosine_with_pooled(weights: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
         """cos(t, sum_p w v) without building the pooled vector twice: numerator from the cosines at hand."""
-        if weights.dim() == 3:  # all pairs: weights (S, B, P), values (1, B, P, D)
-            pooled = torch.einsum("sbp,bpd->sbd", weights, values[0])
-        else:
-            pooled = torch.einsum("sp,spd->sd", weights, values)
+        pooled = torch.einsum("sbp,bpd->sbd", weights, values)
         return (weights * cosine).sum(-1) / pooled.norm(dim=-1).clamp_min(1e-6)
 
     @staticmethod

@@ -23,7 +23,7 @@ class EncoderOutput:
     Attributes:
         tokens: (B, P, C) patch tokens in row-major order of the grid.
         grid: (Yp, Xp) with Yp * Xp = P.
-        levels: Three intermediate feature sets (B, Pl, Cl), shallow to deep, for dense feature regularization.
+        levels: Intermediate feature sets (B, Pl, Cl), shallow to deep, for dense feature regularization.
     """
 
     tokens: Tensor

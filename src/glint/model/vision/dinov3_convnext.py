@@ -11,13 +11,11 @@ from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
 from glint.config.schema import VisionConfig
 from glint.model.vision.base import EncoderOutput, ImageEncoder, as_tokens, check_size
 
-COARSEST_STRIDE = 32
-
 
 class DINOv3ConvNeXt(ImageEncoder):
-    """Four stages at strides 4, 8, 16, 32; the neck sums 1x1 projections of the coarser ones at `token_stride`.
+    """Stages at strides 4, 8, 16 (and 32); the neck sums 1x1 projections of the coarser ones at `token_stride`.
 
-    Levels are the outputs of stages 2, 3 and 4; the neck itself is free to move towards language.
+    Levels are the outputs of all stages but the first; the neck itself is free to move towards language.
     """
 
     def __init__(self, cfg: VisionConfig) -> None:
@@ -34,6 +32,7 @@ class DINOv3ConvNeXt(ImageEncoder):
         self.net.layer_norm.requires_grad_(
             False
         )  # belongs to the pooled output, which dense features do not use
+        self.coarsest_px = 2 ** (len(cfg.stage_widths) + 1)
         self.first = 1 if cfg.token_stride == 8 else 2  # index of the stage at the token stride
         self.laterals = nn.ModuleList(nn.Conv2d(w, cfg.neck_width, 1) for w in cfg.stage_widths[self.first :])
         self.norm = nn.LayerNorm(cfg.neck_width)
@@ -41,7 +40,7 @@ class DINOv3ConvNeXt(ImageEncoder):
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """See ImageEncoder."""
-        check_size(images, COARSEST_STRIDE)
+        check_size(images, self.coarsest_px)
         grid = (int(images.shape[-2]) // self.stride_px, int(images.shape[-1]) // self.stride_px)
         maps: list[Tensor] = []
         x = self.normalise(images, self.channels)
