@@ -50,6 +50,28 @@ def test_multi_positive_nce__a_second_positive_is_no_negative() -> None:
     ) == pytest.approx(0.0)
 
 
+def test_multi_positive_nce__an_unknown_pair_is_as_if_it_were_not_there() -> None:
+    torch.manual_seed(2)
+    scores, positive = torch.rand(4, 3), torch.eye(4, 3, dtype=torch.bool)
+    unknown = torch.zeros_like(positive)
+    unknown[3] = True  # the last sentence is unknown to all images
+    tau = torch.tensor(0.1)
+    expected = multi_positive_nce(scores[:3], positive[:3], tau)
+    torch.testing.assert_close(multi_positive_nce(scores, positive, tau, unknown), expected)
+    changed = scores.clone()
+    changed[3] += 5.0
+    torch.testing.assert_close(multi_positive_nce(changed, positive, tau, unknown), expected)
+
+
+def test_multi_positive_nce__no_negative_left_gives_zero_and_a_finite_gradient() -> None:
+    scores = torch.rand(2, 2, requires_grad=True)
+    positive = torch.eye(2, dtype=torch.bool)
+    loss = multi_positive_nce(scores, positive, torch.tensor(0.1), ~positive)
+    loss.backward()
+    assert float(loss) == 0.0
+    assert torch.equal(scores.grad, torch.zeros(2, 2))  # type: ignore[arg-type]
+
+
 def test_multi_positive_nce__tiny_temperature_stays_finite() -> None:
     scores = torch.tensor([[1.0, -1.0], [1.0, -1.0]], requires_grad=True)
     loss = multi_positive_nce(scores, torch.eye(2, dtype=torch.bool), torch.tensor(1e-3))

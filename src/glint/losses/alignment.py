@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def multi_positive_nce(scores_SB: Tensor, positive_SB: Tensor, tau: Tensor) -> Tensor:
+def multi_positive_nce(
+    scores_SB: Tensor, positive_SB: Tensor, tau: Tensor, unknown_SB: Tensor | None = None
+) -> Tensor:
     """Symmetric multi-positive InfoNCE (MP-NCE of RadZero, generalised to several positives in both directions).
 
         L_t2i = mean over positive (s, b) of  -l_sb + log(e^l_sb + sum over b' not positive of s: e^l_sb')
@@ -19,14 +21,20 @@ def multi_positive_nce(scores_SB: Tensor, positive_SB: Tensor, tau: Tensor) -> T
         scores_SB: Pair scores.
         positive_SB: True where the sentence is in the report of the image. At least one True.
         tau: Temperature, > 0.
+        unknown_SB: True where a pair is neither positive nor to be taken for a negative; None means nowhere.
     """
     logits = (scores_SB / tau).float()
-    return (_positive_nce(logits, positive_SB) + _positive_nce(logits.T, positive_SB.T)) / 2
+    excluded_SB = positive_SB if unknown_SB is None else positive_SB | unknown_SB
+    rows, columns = (
+        _positive_nce(logits, positive_SB, excluded_SB),
+        _positive_nce(logits.T, positive_SB.T, excluded_SB.T),
+    )
+    return (rows + columns) / 2
 
 
-def _positive_nce(logits: Tensor, positive: Tensor) -> Tensor:
+def _positive_nce(logits: Tensor, positive: Tensor, excluded: Tensor) -> Tensor:
     """Mean over positives of -l + log(e^l + sum of e^negatives in the same row)."""
-    negatives = logits.masked_fill(positive, -torch.inf).logsumexp(1, keepdim=True)
+    negatives = logits.masked_fill(excluded, -torch.inf).logsumexp(1, keepdim=True)
     losses = torch.logaddexp(logits, negatives.expand_as(logits)) - logits
     return losses[positive].mean()
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from glint.config.schema import GlintConfig
 from glint.losses.alignment import multi_positive_nce, polarity_contrast
+from glint.losses.claims import follows
 from glint.losses.dense import dense_feature_loss
 from glint.losses.polarity import opposite_pairs
 from glint.losses.sparsity import gate_budget, gate_off
@@ -85,15 +86,24 @@ class Objective:
         aligned = self.model.align.all_pairs(
             self.model.align.project_text(self.model.text.encode(texts).float()), patches
         )
-        parts = {"align": multi_positive_nce(aligned.scores, positive, self.model.align.tau)}
+        unknown = self._unknown(texts, positive)
+        parts = {"align": multi_positive_nce(aligned.scores, positive, self.model.align.tau, unknown)}
         if self.model.align.gate is not None and self.cfg.align.gate_activation == "sigmoid":
-            parts["gate_off"] = gate_off(aligned.gate, ~positive)
+            parts["gate_off"] = gate_off(aligned.gate, ~(positive | unknown))
             affirmed = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
             visible = positive & torch.tensor([[text in affirmed] for text in texts], device=positive.device)
             parts["gate_budget"] = gate_budget(
                 aligned.gate[visible], self.cfg.loss.rho_max, self.cfg.loss.rho_min
             )
-        return parts, _statistics(aligned, positive)
+        return parts, _statistics(aligned, positive, unknown)
+
+    def _unknown(self, texts: list[str], positive: Tensor) -> Tensor:
+        """Return (S, B): the report does not have this sentence but one that says the same in other words."""
+        if self.cfg.loss.false_negatives == "keep":
+            return torch.zeros_like(positive)
+        vectors = self.model.text.frozen_vectors(texts)
+        same = follows(texts, texts, vectors, vectors).to(positive.device)
+        return (same.float() @ positive.float() > 0) & ~positive
 
     def _is_ordinary(self, batch: "PairBatch", i: int) -> bool:
         return _affirms(batch, i) or self.cfg.loss.negated == "contrast"
@@ -105,14 +115,11 @@ class Objective:
             return patches.values.sum() * 0.0
         texts = [pair.affirmed for pair in pairs] + [pair.denied for pair in pairs]
         sentences = self.model.align.project_text(self.model.text.encode(texts).float())
-
-        def margin(images: list[int]) -> Tensor:
-            owner = torch.tensor(images, device=batch.owner.device).repeat(2)
-            affirmed, denied = self.model.align.own_pairs(sentences, patches, owner).scores.chunk(2)
-            return affirmed - denied
-
+        affirmed, denied = self.model.align.all_pairs(sentences, patches).scores.chunk(2)
+        margin = affirmed - denied  # (K, B)
+        rows = torch.arange(len(pairs), device=margin.device)
         with_it, without = [pair.image_with for pair in pairs], [pair.image_without for pair in pairs]
-        return polarity_contrast(margin(with_it), margin(without), self.model.align.tau)
+        return polarity_contrast(margin[rows, with_it], margin[rows, without], self.model.align.tau)
 
     def _gate_state(self) -> Report:
         state = {"tau": float(self.model.align.tau.detach())}
@@ -138,12 +145,13 @@ def _unique(texts: list[str], owner: Tensor, num_images: int) -> tuple[list[str]
 
 
 @torch.no_grad()
-def _statistics(aligned: Alignment, positive: Tensor) -> Report:
+def _statistics(aligned: Alignment, positive: Tensor, unknown: Tensor) -> Report:
     """Open gate fraction on matched and unmatched pairs, and how often the best image is a right one."""
     open_SB = (aligned.maps > 0.5).float().mean(-1)
-    best = aligned.scores.argmax(1)
+    best = aligned.scores.masked_fill(unknown, -torch.inf).argmax(1)
     return {
         "open_present": float(open_SB[positive].mean()),
         "open_absent": float(open_SB[~positive].mean()) if bool((~positive).any()) else 0.0,
+        "unknown": float(unknown.float().mean()),
         "retrieval": float(positive[torch.arange(len(best), device=best.device), best].float().mean()),
     }

@@ -5,23 +5,17 @@ other words. The frozen sentence encoder finds it: the affirmed forms of the two
 sentence with its negation on one image only would teach the style of the rewritten form (we saw exactly that).
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from glint.losses.claims import follows
 
 if TYPE_CHECKING:
     from glint.data.dataset import PairBatch
-
-PLACE = re.compile(
-    r"\b(left|right|bilateral|upper|middle|mid|lower|apex|apical|bas(?:e|al|ilar)|hil(?:um|ar))\b"
-)
-SIMILAR = 0.7
-"""Cosine of frozen sentence vectors from which two affirmations count as the same claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +46,16 @@ def opposite_pairs(
     ]
     if not affirmed or not denied:
         return []
-    # Both sides as affirmations: "no effusion" is compared as "effusion".
-    claims = F.normalize(vectors([batch.sentences[i] for i in affirmed]), dim=-1)
-    turned = F.normalize(vectors([str(batch.flips[i]) for i in denied]), dim=-1)
+    # Both sides as affirmations: "no effusion" is compared as "effusion"; "no left effusion" leaves the right open.
+    turned, claims = [str(batch.flips[i]) for i in denied], [batch.sentences[i] for i in affirmed]
     owner = batch.owner.cpu()
-    similar = (turned @ claims.T > SIMILAR).cpu() & (owner[denied][:, None] != owner[affirmed][None])
-    similar &= _covers([batch.sentences[i] for i in denied], [batch.sentences[i] for i in affirmed])
+    similar = follows(turned, claims, vectors(turned), vectors(claims)).cpu()
+    similar &= owner[denied][:, None] != owner[affirmed][None]
     candidates = similar.nonzero()
     drawn = candidates[torch.randperm(len(candidates), generator=generator)[: len(batch.images)]]
     return [
         _pair(batch, denied[int(d)], affirmed[int(a)], owner, number) for number, (d, a) in enumerate(drawn)
     ]
-
-
-def _covers(denials: list[str], claims: list[str]) -> Tensor:
-    """Return (K, L): the denial names no place that the claim does not ("no left effusion" leaves the right open)."""
-    places = [[set(PLACE.findall(text.lower())) for text in texts] for texts in (denials, claims)]
-    return torch.tensor([[denied <= claimed for claimed in places[1]] for denied in places[0]])
 
 
 def _pair(batch: "PairBatch", denied: int, affirmed: int, owner: Tensor, number: int) -> OppositePair:
