@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glint.atomic import write_text, write_whole
+from glint.atomic import is_leftover, write_text, write_whole
 
 
 def half(part: Path) -> None:
@@ -100,3 +100,12 @@ def test_write_text__error_leaves_the_old_text(tmp_path: Path) -> None:
         write_text(target, "\ud800")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", ["table.parquet", "LICENSE", "a.b.dcm"])
+def test_is_leftover__knows_the_temporary_name_and_no_other(tmp_path: Path, name: str) -> None:
+    seen: list[Path] = []
+    write_whole(tmp_path / name, lambda part: (seen.append(part), part.write_text("x")))
+    assert is_leftover(seen[0])
+    assert not is_leftover(tmp_path / name)
+    assert not is_leftover(tmp_path / f".{name}")

@@ -1,9 +1,12 @@
 """Files that appear whole or not at all, for every layer: errors stay OSError, the caller says what they mean."""
 
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.part(\.[^.]+)?")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,6 +31,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text as write_whole does, with the line ends it has."""
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def is_leftover(path: Path) -> bool:
+    """Say whether a file is what a process that was killed while writing left behind; it may be removed."""
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def _part(path: Path) -> Path:

@@ -165,6 +165,17 @@ def test_generate__refuses_nonsense(tmp_path: Path, sizes: dict[str, int]) -> No
     assert not (tmp_path / "set").exists()
 
 
+def test_generate__overwrites_what_a_killed_run_left(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / ".truth.0123abcd.part.parquet").write_text("torn")
+    generate(out, train=1, val=0, test=0, size_px=SIZE_PX, overwrite=True)
+    assert not list(out.glob(".*"))
+    (out / "holiday.jpg").write_text("mine")
+    with pytest.raises(DataError, match="not a phantom data set"):
+        generate(out, train=1, val=0, test=0, size_px=SIZE_PX, overwrite=True)
+
+
 def test_patients__cover_every_study_once() -> None:
     sizes = {"train": 9, "val": 1, "test": 0, "test_combo": 4}
     work = list(patients(sizes))

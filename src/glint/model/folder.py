@@ -65,7 +65,7 @@ def load_model(name: str | Path) -> GlintModel:
                 fix="copy the folder again, or train the model again",
             )
     try:
-        cfg = GlintConfig.model_validate(json.loads(recipe.read_text()))
+        cfg = GlintConfig.model_validate(json.loads(recipe.read_text(encoding="utf-8")))
     except (ValidationError, ValueError) as error:
         raise WeightsError(
             "the recipe of the model cannot be read", where=str(recipe), expected=str(error)

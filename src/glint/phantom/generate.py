@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from glint.atomic import write_text
+from glint.atomic import is_leftover, write_text
 from glint.errors import DataError, UsageError
 from glint.phantom.anatomy import sample_anatomy
 from glint.phantom.base import Base, load_base
@@ -160,7 +160,8 @@ def _prepare(out: Path, overwrite: bool) -> None:
     """Make an empty folder, or refuse. Only what an earlier run wrote is ever removed."""
     if out.exists() and not out.is_dir():
         raise DataError("the output is a file", where=str(out), expected="a new folder")
-    existing = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
+    found = sorted(out.iterdir()) if out.is_dir() else []
+    existing = [path.name for path in found]
     if existing and not overwrite:
         raise DataError(
             "the output folder is not empty",
@@ -168,7 +169,7 @@ def _prepare(out: Path, overwrite: bool) -> None:
             expected="a new folder",
             fix="choose another --out, or add --overwrite to replace an earlier phantom data set",
         )
-    strange = [name for name in existing if name not in CONTENTS]
+    strange = [path.name for path in found if path.name not in CONTENTS and not is_leftover(path)]
     if strange:
         raise DataError(
             "the output folder holds files that are not a phantom data set",

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from glint.atomic import write_text
+from glint.atomic import is_leftover, write_text
 from glint.config import dump_config, load_config
 from glint.config.schema import GlintConfig
 from glint.errors import TrainingError
@@ -71,7 +71,7 @@ def open_run(cfg: GlintConfig, *, resume: bool) -> Path:
                 where=str(stored),
                 fix="set another train.out, or the same settings to go on with that run",
             )
-    elif run.is_dir() and any(run.iterdir()):
+    elif run.is_dir() and not all(is_leftover(path) for path in run.iterdir()):
         raise TrainingError(
             "the folder is not empty and not a run", where=str(run), fix="set another train.out"
         )
