@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from glint.data.augment import augment
 from glint.data.dataset import PairBatch
@@ -43,6 +44,15 @@ def test_augment__padding_is_black_and_invalid(noise: PairBatch):
     assert float(out.images[:, 0][~out.valid_px].abs().max()) == 0
     assert not bool(out.valid_px[:, :, :4].any())
     assert float(out.valid_px.float().mean()) > 0.5
+
+
+def test_augment__strength_goes_from_nothing_to_all(noise: PairBatch):
+    smooth = F.avg_pool2d(noise.images.float(), 9, 1, 4).to(torch.uint8)
+    batch = replace(noise, images=smooth)
+    plain = batch.normalised().images
+    changes = [float((augment(batch, seeded(3), s).images - plain).abs().mean()) for s in (0.0, 0.2, 1.0)]
+    assert changes[0] < 1e-5
+    assert changes[0] < changes[1] < changes[2]
 
 
 def test_augment__never_flips():

@@ -28,8 +28,9 @@ class DataConfig(Settings):
     together: int = Field(1, ge=1)
     """Up to so many studies of one patient come into a batch together, when the manifest has a column patient_id:
     hard negatives, which differ in their findings and hardly in anything else. 1 draws studies one by one."""
-    augment: bool = True
-    """Small rotation, scale, shift, contrast, noise. Never a flip: sentences name sides."""
+    augment: float = Field(1.0, ge=0, le=1)
+    """Strength of small rotation, scale, shift, contrast, noise; 0 leaves images as they are. Never a flip: sentences
+    name sides. Short runs from random weights learn more with less of it (docs/results.md)."""
     limit: int = Field(0, ge=0)
     """Use only the first so many training studies; 0 means all."""
 

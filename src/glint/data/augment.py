@@ -28,21 +28,22 @@ BLUR = 0.7  # largest weight of the 3 x 3 mean
 CHUNK = 8  # images at a time on a CPU: their intermediate results stay in its cache, which is several times faster
 
 
-def augment(batch: PairBatch, generator: torch.Generator) -> PairBatch:
+def augment(batch: PairBatch, generator: torch.Generator, strength: float = 1.0) -> PairBatch:
     """Return the batch with changed images in [0, 1] and the padding mask that belongs to them.
 
     Args:
         batch: Images (B, 1, Y, X) uint8 on any device.
         generator: CPU generator; the result does not depend on anything else.
+        strength: 0 to 1, a factor of every range: 0 changes nothing but the type.
     """
     images, device = batch.images, batch.images.device
     count, size = len(images), int(images.shape[-1])
     drawn = (
-        _tone_tables(count, generator),
-        _crop_mask(count, size, generator),
-        _affine(count, generator),
-        _uniform(count, -BLUR, BLUR, generator).clamp(min=0),  # half of the images stay sharp
-        _noise(count, size, generator),
+        _tone_tables(count, strength, generator),
+        _crop_mask(count, size, strength, generator),
+        _affine(count, strength, generator),
+        strength * _uniform(count, -BLUR, BLUR, generator).clamp(min=0),  # half of the images stay sharp
+        _noise(count, size, strength, generator),
     )
     inputs = [images, batch.valid_px, *(part.to(device) for part in drawn)]
     chunk = CHUNK if device.type == "cpu" else count
@@ -82,43 +83,45 @@ def _uniform(count: int, low: float, high: float, generator: torch.Generator) ->
     return torch.empty(count).uniform_(low, high, generator=generator)
 
 
-def _log_uniform(count: int, bounds: tuple[float, float], generator: torch.Generator) -> Tensor:
-    return _uniform(count, math.log(bounds[0]), math.log(bounds[1]), generator).exp()
+def _factor(count: int, bounds: tuple[float, float], strength: float, generator: torch.Generator) -> Tensor:
+    """Return factors around 1, evenly spread in their logarithm."""
+    low, high = (strength * math.log(bound) for bound in bounds)
+    return _uniform(count, low, high, generator).exp()
 
 
-def _tone_tables(count: int, generator: torch.Generator) -> Tensor:
+def _tone_tables(count: int, strength: float, generator: torch.Generator) -> Tensor:
     """Return (B, 256): what each grey value becomes."""
     grey = torch.linspace(0, 1, 256).expand(count, -1)
-    gamma = _log_uniform(count, GAMMA, generator)[:, None]
-    contrast = _log_uniform(count, CONTRAST, generator)[:, None]
-    brightness = _uniform(count, -BRIGHTNESS, BRIGHTNESS, generator)[:, None]
+    gamma = _factor(count, GAMMA, strength, generator)[:, None]
+    contrast = _factor(count, CONTRAST, strength, generator)[:, None]
+    brightness = strength * _uniform(count, -BRIGHTNESS, BRIGHTNESS, generator)[:, None]
     return ((grey**gamma - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
 
 
-def _affine(count: int, generator: torch.Generator) -> Tensor:
+def _affine(count: int, strength: float, generator: torch.Generator) -> Tensor:
     """Return (B, 2, 3) maps from output to input coordinates in [-1, 1]."""
-    angle = _uniform(count, -ROTATION_DEG, ROTATION_DEG, generator).deg2rad()
-    scale = _log_uniform(count, SCALE, generator)
-    shift = torch.empty(count, 2).uniform_(-2 * SHIFT, 2 * SHIFT, generator=generator)
+    angle = strength * _uniform(count, -ROTATION_DEG, ROTATION_DEG, generator).deg2rad()
+    scale = _factor(count, SCALE, strength, generator)
+    shift = strength * torch.empty(count, 2).uniform_(-2 * SHIFT, 2 * SHIFT, generator=generator)
     cos, sin = angle.cos() / scale, angle.sin() / scale
     rows = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     return torch.cat([rows, shift[:, :, None]], 2)
 
 
-def _crop_mask(count: int, size: int, generator: torch.Generator) -> Tensor:
+def _crop_mask(count: int, size: int, strength: float, generator: torch.Generator) -> Tensor:
     """Return (B, Y, X): False on a random strip along each border, as another collimation would leave it."""
-    cut = torch.empty(count, 4, 1).uniform_(-CROP, CROP, generator=generator).clamp(min=0) * size
+    cut = torch.empty(count, 4, 1).uniform_(-CROP, CROP, generator=generator).clamp(min=0) * (strength * size)
     along = torch.arange(size)[None]
     rows = (along >= cut[:, 0]) & (along < size - cut[:, 1])
     columns = (along >= cut[:, 2]) & (along < size - cut[:, 3])
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _noise(count: int, size: int, generator: torch.Generator) -> Tensor:
+def _noise(count: int, size: int, strength: float, generator: torch.Generator) -> Tensor:
     """Return Gaussian noise (B, 1, Y, X); one larger tile is drawn and cut at random places, which is much cheaper."""
     spare = 64
     tile = torch.randn(size + spare, size + spare, generator=generator)
     offsets = torch.randint(spare, (count, 2), generator=generator).tolist()
-    sigma = _uniform(count, 0, NOISE, generator)
+    sigma = strength * _uniform(count, 0, NOISE, generator)
     cut = torch.stack([tile[y : y + size, x : x + size] for y, x in offsets])
     return cut.mul_(sigma[:, None, None])[:, None]

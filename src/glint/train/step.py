@@ -21,7 +21,7 @@ def step(state: TrainState, batch: PairBatch, cfg: GlintConfig) -> Report:
     """
     generator = step_generator(cfg.train.seed, state.step)
     batch = batch.to(torch.device(cfg.train.device))
-    batch = augment(batch, generator) if cfg.data.augment else batch.normalised()
+    batch = augment(batch, generator, cfg.data.augment) if cfg.data.augment else batch.normalised()
     with autocast(cfg.train):
         loss, report = state.task.objective(batch, generator)
     state.optimizer.zero_grad(set_to_none=True)
