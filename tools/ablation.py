@@ -1,5 +1,6 @@
 """Train and evaluate the methods of the comparison table: same data, steps and seeds for every one of them.
 
+    glint pretrain ablation-pretrain
     python tools/ablation.py --data data/phantom-cxr --out runs/ablation --seeds 0 1 2 [--only glint vlcabs]
 
 Every finished run is kept (its results.json) and skipped when the command is repeated, so that an interrupted
@@ -18,12 +19,15 @@ METHODS: dict[str, list[str]] = {
     "global": ["align.type=global"],
     "glint-no-dfr": ["loss.dfr=0"],
     "glint-softmax": ["align.gate_activation=softmax"],
+    "glint-no-ssl": ["vision.init=''", "loss.dfr=0"],
     "glint-shared-space": ["align.gate_space=shared"],
     "glint-null-mass": ["align.pool=null_mass"],
     "glint-l2-mean": ["align.pool=l2_mean"],
     "glint-all-tokens": ["align.token_keep=1.0"],
     "glint-eps1": ["align.eps0=1.0"],
-    "glint-no-ssl": ["vision.init=''", "loss.dfr=0"],
+    "glint-augmented": ["data.augment=1.0"],
+    "glint-one-by-one": ["data.together=1"],
+    "glint-false-negatives": ["loss.false_negatives=keep"],
 }
 
 
