@@ -15,6 +15,7 @@ import glint.train.loop as loop_module
 from glint.config import GlintConfig, load_config
 from glint.errors import TrainingError
 from glint.train.loop import align_task, fit, train
+from glint.train.pretrain import pretrain
 from glint.train.run import Stopped
 
 
@@ -68,11 +69,25 @@ def test_train__loss_goes_down(tiny_cfg: GlintConfig):
 
 
 @pytest.mark.filterwarnings("ignore:loss.dfr > 0 without vision.init")
-@pytest.mark.parametrize("dfr", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("encoder", "dfr", "pretrained"),
+    [("dinov3-convnext", 0.0, False), ("dinov3-convnext", 1.0, False), ("convnet", 1.0, True)],
+)
 def test_train__resumed_run_equals_uninterrupted_bit_for_bit(
-    tiny_cfg: GlintConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dfr: float
+    tiny_cfg: GlintConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    encoder: str,
+    dfr: float,
+    pretrained: bool,
 ):
-    cfg = override(tiny_cfg, loss={"dfr": dfr}, train={"log_every": 2}, align={"token_keep": 0.7})
+    vision = {"name": encoder, "stage_widths": (8, 8, 16), "stage_depths": (0, 1, 1)}
+    cfg = override(
+        tiny_cfg, vision=vision, loss={"dfr": dfr}, train={"log_every": 2}, align={"token_keep": 0.7}
+    )
+    if pretrained:  # a teacher that is read from its file again, not kept in the checkpoint
+        start = override(cfg, train={"out": str(tmp_path / "start"), "steps": 2})
+        cfg = override(cfg, vision={"init": str(pretrain(start))})
     other = override(cfg, train={"out": str(tmp_path / "other")})
     whole = train(cfg)
     with monkeypatch.context() as patch:

@@ -93,7 +93,9 @@ def module_hash(module: nn.Module) -> str:
     """Return a hash of all tensors of a module."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        # reshape: a 1x1 kernel in channels-last order counts as contiguous, and still cannot be viewed as bytes.
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
