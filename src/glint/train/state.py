@@ -111,5 +111,10 @@ class TrainState:
         for full, value in moments.items():
             name, _, key = full.rpartition("|")
             parameter = parameters[name]
-            # AdamW's `step` is a float32 scalar; fused AdamW wants it on the device like the moments.
-            self.optimizer.state[parameter][key] = value.to(parameter.device)
+            # Fused AdamW walks through memory: moments must lie as their parameter does (channels last or not).
+            # `step` is a float32 scalar, and must be on the device like the moments.
+            alike = value.shape == parameter.shape
+            stored = (
+                torch.empty_like(parameter) if alike else torch.empty_like(value, device=parameter.device)
+            )
+            self.optimizer.state[parameter][key] = stored.copy_(value)
