@@ -101,7 +101,10 @@ class Seer:
             seen.amax(-1) - 0.5 + 0.2 * self.noise * torch.randn(seen.shape[:2], generator=self.generator)
         )
         return SimpleNamespace(
-            scores_SB=(6 * strength * torch.tensor(signs)[:, None]).sigmoid(), maps_SBP=seen, grid=grid
+            scores_SB=(6 * strength * torch.tensor(signs)[:, None]).sigmoid(),
+            maps_SBP=seen,
+            evidence_SBP=seen,
+            grid=grid,
         )
 
 

@@ -30,7 +30,7 @@ class BrightSpotModel:
         self.calls.append((images, valid, queries))
         tokens = F.avg_pool2d(images, 16)
         maps = tokens.flatten(1)[None].expand(len(queries), -1, -1)
-        return Prediction(maps.amax(-1), maps, (tokens.shape[2], tokens.shape[3]))
+        return Prediction(maps.amax(-1), maps, maps, (tokens.shape[2], tokens.shape[3]))
 
 
 @pytest.fixture

@@ -68,6 +68,16 @@ def test_all_pairs__closed_gate_scores_zero_and_open_gate_the_mean() -> None:
     torch.testing.assert_close(opened.scores, opened.cosine.sum(-1) / (1.0 + P))
 
 
+@pytest.mark.parametrize("kind", ["gated", "vlcabs", "global"])
+def test_evidence__is_gate_times_positive_cosine_or_the_map(kind: str) -> None:
+    aligner, text, tokens = make(type=kind)
+    result = aligner.all_pairs(aligner.project_text(text), aligner.project_patches(tokens))
+    expected = result.gate * result.cosine.relu() if kind == "gated" else result.maps
+    torch.testing.assert_close(result.evidence, expected)
+    assert (result.cosine < 0).any()
+    assert 0 <= float(result.evidence.min()) <= float(result.evidence.max()) <= 1
+
+
 def test_gate__starts_closed_but_able_to_open() -> None:
     aligner, _, _ = make()
     assert aligner.gate is not None

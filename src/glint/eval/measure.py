@@ -44,7 +44,7 @@ class Predictor(Protocol):
     vision: Any
 
     def predict(self, images: Tensor, valid: Tensor | None, queries: list[str]) -> Any:
-        """Return scores_SB, maps_SBP and grid for (B, 1, Y, X) images and S queries."""
+        """Return scores_SB, maps_SBP, evidence_SBP and grid for (B, 1, Y, X) images and S queries."""
         ...
 
 
@@ -59,7 +59,7 @@ class Answers:
         negated: (N, K, Qn) scores of denials of the kind.
         pointing: (N, K) 1 where the peak lies in the mask.
         pointing_near: (N, K) the same with a tolerance of one patch.
-        pointing_smooth: (N, K) the same for the point that `glint ground` returns (peak of the smoothed map).
+        pointing_smooth: (N, K) the same for the point that `glint ground` returns (peak of the smoothed evidence).
         dice: (N, K, T) at every threshold.
         iou_fixed: (N, K) at 0.5.
         iou_biovil: (N, K) BioViL's mean over thresholds.
@@ -114,10 +114,11 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Answers about one image: scores (S,), maps (S, P), validity (P,), and the way back to native pixels."""
+    """Answers about one image: scores (S,), maps and evidence (S, P), validity (P,), and the way to native pixels."""
 
     scores: Array
     maps: NDArray[np.float32]
+    evidence: NDArray[np.float32]
     valid: Mask
     index: dict[str, int]
     grid: tuple[int, int]
@@ -131,7 +132,7 @@ class _View:
 
     def point(self, row: int) -> tuple[int, int]:
         """Return (row, column) of the point that inference answers with."""
-        x, y = peak_point(self.maps[row].reshape(self.grid), self.fit)
+        x, y = peak_point(self.evidence[row].reshape(self.grid), self.fit)
         return y, x
 
     @property
@@ -202,8 +203,11 @@ def _look(
     valid = np.stack([np.asarray(fit.valid_patches(model.vision.stride_px)).reshape(-1) for fit in fits])
     answer = model.predict(images, torch.from_numpy(valid), queries)
     scores = answer.scores_SB.double().cpu().numpy()
-    maps = answer.maps_SBP.float().cpu().numpy()
-    return [_View(scores[:, b], maps[:, b], valid[b], index, answer.grid, fit) for b, fit in enumerate(fits)]
+    maps, evidence = (part.float().cpu().numpy() for part in (answer.maps_SBP, answer.evidence_SBP))
+    return [
+        _View(scores[:, b], maps[:, b], evidence[:, b], valid[b], index, answer.grid, fit)
+        for b, fit in enumerate(fits)
+    ]
 
 
 def _empty(count: int, kinds: tuple[str, ...], wording: Wording) -> Answers:
@@ -257,7 +261,7 @@ def _localise(view: _View, rows: Sequence[int], mask: Mask, into: Answers, at: t
     """Compare the maps of all phrasings of one kind with its mask; the mean over the phrasings is kept."""
     maps = view.native(view.maps[rows])
     curves = [metrics.overlap(values, mask) for values in maps]
-    peaks = [metrics.peak(values) for values in maps]
+    peaks = [metrics.peak(values) for values in view.native(view.evidence[rows])]
     into.dice[at] = np.mean([curve.dice for curve in curves], axis=0)
     into.iou_fixed[at] = np.mean([curve.iou[metrics.FIXED] for curve in curves])
     into.iou_biovil[at] = np.mean([metrics.biovil_miou(values, mask) for values in maps])
@@ -285,8 +289,8 @@ def _sentence_level(
         into.score.append(float(view.scores[row]))
         into.flipped.append(float(view.scores[view.index[turned]]) if turned else float("nan"))
         if mask.any():
-            values = view.native(view.maps[[row]])[0]
-            into.pointing.append(float(metrics.hit(metrics.peak(values), mask)))
+            values, evidence = view.native(view.maps[[row]])[0], view.native(view.evidence[[row]])[0]
+            into.pointing.append(float(metrics.hit(metrics.peak(evidence), mask)))
             into.dice.append(metrics.overlap(values, mask).dice)
         else:
             into.pointing.append(float("nan"))

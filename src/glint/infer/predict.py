@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glint.config.schema import GlintConfig
@@ -13,17 +15,20 @@ from glint.io.letterbox import Letterbox, letterbox
 from glint.io.radiograph import Radiograph
 from glint.results import Answer, Answers, Task
 
+Grid = NDArray[np.float32]
 MAX_QUERIES = 256
 MAX_QUERY_CHARACTERS = 500
 
 
 class Prediction(Protocol):
-    """What a model answers: scores and maps in [0, 1], and the token grid (Yp, Xp)."""
+    """What a model answers: scores, maps and evidence in [0, 1], and the token grid (Yp, Xp)."""
 
     @property
     def scores_SB(self) -> Tensor: ...  # noqa: D102, N802
     @property
     def maps_SBP(self) -> Tensor: ...  # noqa: D102, N802
+    @property
+    def evidence_SBP(self) -> Tensor: ...  # noqa: D102, N802
     @property
     def grid(self) -> tuple[int, int]: ...  # noqa: D102
 
@@ -119,11 +124,14 @@ def predict(
     valid = None if stride is None else torch.from_numpy(fit.valid_patches(stride))[None].to(device)
     with torch.inference_mode():
         found = model.predict(images, valid, texts)
-    maps = found.maps_SBP.float().cpu()[:, 0].reshape(len(texts), *found.grid)
+    maps, evidence = (
+        part.float().cpu()[:, 0].reshape(len(texts), *found.grid).numpy()
+        for part in (found.maps_SBP, found.evidence_SBP)
+    )
     scores = found.scores_SB.float().cpu()[:, 0].tolist()
     results = tuple(
-        _answer(text, score, grid, fit, threshold, task)
-        for text, score, grid in zip(texts, scores, maps, strict=True)
+        _answer(text, score, grid, weight, fit, threshold, task)
+        for text, score, grid, weight in zip(texts, scores, maps, evidence, strict=True)
     )
     return Answers(task, str(radiograph.source), model_name, threshold, results, radiograph)
 
@@ -134,12 +142,13 @@ def token_stride(model: Model, size_px: int) -> int | None:
     return stride if isinstance(stride, int) and size_px % stride == 0 else None
 
 
-def _answer(text: str, score: float, grid: Tensor, fit: Letterbox, threshold: float, task: Task) -> Answer:
-    """Bring one (Yp, Xp) map to the native grid and read point, box and mask from it."""
-    tokens = grid.numpy()
-    heat = native_map(tokens, fit)
+def _answer(
+    text: str, score: float, grid: Grid, evidence: Grid, fit: Letterbox, threshold: float, task: Task
+) -> Answer:
+    """Bring one (Yp, Xp) map to the native grid; mask from it, point from the evidence, box from both."""
+    heat = native_map(grid, fit)
     if task == "classify":
         return Answer(text, score, heat=heat)
-    point = peak_point(tokens, fit)
+    point = peak_point(evidence, fit)
     mask = heat > threshold
     return Answer(text, score, point, box_around(heat, point), int(mask.sum()), mask, heat)

@@ -46,12 +46,23 @@ class Alignment:
         gate: (S, B, P) weights in [0, 1]; zero on padding.
         cosine: (S, B, P) cosine of sentence and patch.
         maps: (S, B, P) localisation map in [0, 1]; 0.5 is the fixed threshold.
+        gated: Whether the map is a gate.
     """
 
     scores: Tensor
     gate: Tensor
     cosine: Tensor
     maps: Tensor
+    gated: bool = False
+
+    @property
+    def evidence(self) -> Tensor:
+        """(S, B, P) what each patch adds to the score, in [0, 1]: where the sentence is to be pointed at.
+
+        An open gate is flat inside a finding; gate * relu(cosine) still says which of its patches says most. Methods
+        without a gate point with their map.
+        """
+        return self.gate * self.cosine.clamp(min=0) if self.gated else self.maps
 
 
 class Aligner(nn.Module):
@@ -120,9 +131,9 @@ class Aligner(nn.Module):
             weights = self._softmax(logits, valid)
             # A softmax has no absolute scale: relative to its peak is the most favourable reading of it.
             maps = weights / weights.amax(-1, keepdim=True).clamp_min(1e-12)
-            return Alignment((weights * cosine).sum(-1), weights, cosine, maps)
+            return Alignment((weights * cosine).sum(-1), weights, cosine, maps, gated=True)
         gate = logits.sigmoid() * valid
-        return Alignment(self._gated_score(text, gate, cosine, values), gate, cosine, gate)
+        return Alignment(self._gated_score(text, gate, cosine, values), gate, cosine, gate, gated=True)
 
     def _gated_score(self, text: Tensor, gate: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
         if self.cfg.pool == "l2_mean":

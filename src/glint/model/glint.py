@@ -18,12 +18,14 @@ class Prediction:
 
     Attributes:
         scores_SB: Calibrated scores in [0, 1].
-        maps_SBP: Localisation maps in [0, 1] on the token grid; 0.5 is the fixed threshold.
+        maps_SBP: Localisation maps in [0, 1] on the token grid; 0.5 is the fixed threshold of masks.
+        evidence_SBP: What each patch adds to the score, in [0, 1]; points are its peaks.
         grid: (Yp, Xp).
     """
 
     scores_SB: Tensor
     maps_SBP: Tensor
+    evidence_SBP: Tensor
     grid: tuple[int, int]
 
 
@@ -58,7 +60,8 @@ class GlintModel(nn.Module):
         features = self.vision(images)
         alignment = self.align_features(features.tokens, valid, queries)
         scale, offset = self.calibration
-        return Prediction((scale * alignment.scores + offset).sigmoid(), alignment.maps, features.grid)
+        scores = (scale * alignment.scores + offset).sigmoid()
+        return Prediction(scores, alignment.maps, alignment.evidence, features.grid)
 
     def align_features(self, tokens: Tensor, valid: Tensor | None, queries: list[str]) -> Alignment:
         """Align encoded images (B, P, C) with queries."""
