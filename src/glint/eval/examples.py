@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
 from glint.eval.cases import Case, Mask, class_queries, union_mask
-from glint.eval.measure import load_images, to_native
+from glint.eval.measure import Predictor, load_images, to_native
 from glint.eval.metrics import FIXED, THRESHOLDS, peak
 from glint.eval.phantom_cxr import Evaluated
 from glint.io.radiograph import read_radiograph
@@ -26,7 +26,7 @@ def contact_sheet(result: Evaluated, cases: Sequence[Case]) -> Image.Image:
     sheet = Image.new("RGB", (PER_ROW * TILE, len(ROWS) * (TILE + CAPTION)))
     for row, (title, chosen) in enumerate(choose(result).items()):
         for column, (case, kind, dice) in enumerate(chosen):
-            picture = draw(result, cases[case], result.test.kinds[kind])
+            picture = draw(result.model, cases[case], result.test.kinds[kind])
             caption = f"{title}: {result.test.kinds[kind].replace('_', ' ')}\n{cases[case].study_id}, Dice {dice:.2f}"
             at = (column * TILE, row * (TILE + CAPTION))
             sheet.paste(picture.resize((TILE, TILE)), (at[0], at[1] + CAPTION))
@@ -56,12 +56,15 @@ def _varied(order: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, flo
     return list(first.values())[:PER_ROW]
 
 
-def draw(result: Evaluated, case: Case, kind: str) -> Image.Image:
-    """Return the radiograph with truth, prediction and peak of a kind's headline query."""
-    images, fits = load_images([case], int(result.model.cfg.data.size_px))
-    valid = torch.from_numpy(np.asarray(fits[0].valid_patches(result.model.vision.stride_px)).reshape(1, -1))
-    answer = result.model.predict(images, valid, list(class_queries(kind, "train")))
-    values = to_native(answer.maps_SBP[:, 0].float().cpu().numpy(), answer.grid, fits[0])[0]
+def draw(model: Predictor, case: Case, kind: str) -> Image.Image:
+    """Return the radiograph with truth, prediction and point of a kind's headline query."""
+    images, fits = load_images([case], int(model.cfg.data.size_px))
+    valid = torch.from_numpy(np.asarray(fits[0].valid_patches(model.vision.stride_px)).reshape(1, -1))
+    answer = model.predict(images, valid, list(class_queries(kind, "train")))
+    values, evidence = (
+        to_native(part[:, 0].float().cpu().numpy(), answer.grid, fits[0])[0]
+        for part in (answer.maps_SBP, answer.evidence_SBP)
+    )
     truth = union_mask(case, kind)
     grey = (read_radiograph(case.image).pixels * 255).clip(0, 255).astype(np.uint8)
     pixels = np.repeat(grey[:, :, None], 3, axis=2)
@@ -69,7 +72,7 @@ def draw(result: Evaluated, case: Case, kind: str) -> Image.Image:
     if truth is not None:
         _outline(pixels, truth, GREEN)
     picture = Image.fromarray(pixels)
-    row, column = peak(values)
+    row, column = peak(evidence)
     pen, arm = ImageDraw.Draw(picture), max(4, picture.width // 40)
     pen.line((column - arm, row, column + arm, row), fill=YELLOW, width=2)
     pen.line((column, row - arm, column, row + arm), fill=YELLOW, width=2)
