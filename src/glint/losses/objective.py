@@ -86,23 +86,24 @@ class Objective:
         aligned = self.model.align.all_pairs(
             self.model.align.project_text(self.model.text.encode(texts).float()), patches
         )
-        unknown = self._unknown(texts, positive)
+        affirming = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
+        affirms = torch.tensor([text in affirming for text in texts], device=positive.device)
+        unknown = self._unknown(texts, positive, affirms)
         parts = {"align": multi_positive_nce(aligned.scores, positive, self.model.align.tau, unknown)}
         if self.model.align.gate is not None and self.cfg.align.gate_activation == "sigmoid":
             parts["gate_off"] = gate_off(aligned.gate, ~(positive | unknown))
-            affirmed = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
-            visible = positive & torch.tensor([[text in affirmed] for text in texts], device=positive.device)
+            visible = positive & affirms[:, None]
             parts["gate_budget"] = gate_budget(
                 aligned.gate[visible], self.cfg.loss.rho_max, self.cfg.loss.rho_min
             )
         return parts, _statistics(aligned, positive, unknown)
 
-    def _unknown(self, texts: list[str], positive: Tensor) -> Tensor:
-        """Return (S, B): the report does not have this sentence but one that says the same in other words."""
+    def _unknown(self, texts: list[str], positive: Tensor, affirms: Tensor) -> Tensor:
+        """Return (S, B): the report does not have this affirmation but one that says the same in other words."""
         if self.cfg.loss.false_negatives == "keep":
             return torch.zeros_like(positive)
         vectors = self.model.text.frozen_vectors(texts)
-        same = follows(texts, texts, vectors, vectors).to(positive.device)
+        same = follows(texts, texts, vectors, vectors).to(positive.device) & affirms[:, None] & affirms
         return (same.float() @ positive.float() > 0) & ~positive
 
     def _is_ordinary(self, batch: "PairBatch", i: int) -> bool:
