@@ -60,6 +60,11 @@ class VisionConfig(Settings):
     neck_width: int = Field(192, ge=8)
     """ConvNeXt, ConvNet: width of the tokens."""
 
+    @property
+    def coarsest_px(self) -> int:
+        """Return the coarsest stride: the side of an input must be a multiple of it."""
+        return self.patch_px if self.name == "dinov3-vit" else 2 ** (len(self.stage_widths) + 1)
+
 
 class TextConfig(Settings):
     """Sentence encoder: any BERT-like Hugging Face model; the packaged MiniLM needs no download."""
@@ -183,7 +188,7 @@ class GlintConfig(Settings):
         vision = self.vision
         if len(vision.stage_widths) != len(vision.stage_depths):
             raise ValueError("vision.stage_widths and vision.stage_depths must have the same length")
-        stride = vision.patch_px if vision.name == "dinov3-vit" else 2 ** (len(vision.stage_widths) + 1)
+        stride = vision.coarsest_px
         if self.data.size_px % stride:
             raise ValueError(
                 f"data.size_px={self.data.size_px} is not a multiple of {stride}, the stride of {self.vision.name}"

@@ -3,7 +3,7 @@
     seed -> split -> patient (one anatomy) -> set-up (exposure) -> studies (findings, noise, words)
 
 Training patients have series: several studies of one set-up, which differ in their findings and in noise only. That
-makes a study half as dear, and a background that comes with several findings tells of none. In the other splits
+makes a study cheaper, and a background that comes with several findings tells of none. In the other splits
 every study has a set-up of its own. Each level draws its seeds from (seed, split, index) alone, so splits share no
 patient and the order of work does not matter. The manifest is written last: a folder without one is an interrupted
 run.

@@ -31,7 +31,7 @@ class ConvNet(ImageEncoder):
             )
             for before, width, depth in zip((None, *widths[:-1]), widths, cfg.stage_depths, strict=True)
         )
-        self.coarsest_px = 2 ** (len(widths) + 1)
+        self.coarsest_px = cfg.coarsest_px
         self.first = 1 if cfg.token_stride == 8 else 2  # index of the stage at the token stride
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(w, cfg.neck_width, 1, bias=False), nn.BatchNorm2d(cfg.neck_width))

@@ -32,7 +32,7 @@ class DINOv3ConvNeXt(ImageEncoder):
         self.net.layer_norm.requires_grad_(
             False
         )  # belongs to the pooled output, which dense features do not use
-        self.coarsest_px = 2 ** (len(cfg.stage_widths) + 1)
+        self.coarsest_px = cfg.coarsest_px
         self.first = 1 if cfg.token_stride == 8 else 2  # index of the stage at the token stride
         self.laterals = nn.ModuleList(nn.Conv2d(w, cfg.neck_width, 1) for w in cfg.stage_widths[self.first :])
         self.norm = nn.LayerNorm(cfg.neck_width)
