@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from glint.config.schema import GlintConfig
+from glint.model.vision.registry import ENCODERS, encoder_class
 
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 HEAD = """# Settings
@@ -43,17 +44,18 @@ def limits(field: FieldInfo) -> str:
     )
 
 
-def section(name: str, model: type[BaseModel]) -> Iterator[str]:
+def section(name: str, model: type[BaseModel], title: str = "") -> Iterator[str]:
     """Yield the lines of one section: its docstring and the table of its settings."""
-    yield f"\n## {name}\n\n{(model.__doc__ or '').strip()}\n"
+    yield f"\n{'###' if title else '##'} {title or name}\n\n{(model.__doc__ or '').strip()}\n"
     yield "| setting | type | default | meaning |\n|---|---|---|---|"
     for key, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             continue
         kind = ", ".join(filter(None, [type_name(field.annotation), limits(field)]))
+        default = field.get_default(call_default_factory=True)
         meaning = " ".join((field.description or "").split())
         full = key if name == "recipe" else f"{name}.{key}"
-        yield f"| `{full}` | {kind} | `{field.default!r}` | {meaning} |"
+        yield f"| `{full}` | {kind} | `{default!r}` | {meaning} |"
 
 
 def page() -> str:
@@ -62,6 +64,9 @@ def page() -> str:
     for name, field in GlintConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             lines += section(name, field.annotation)
+        if name == "vision":
+            for encoder in ENCODERS:
+                lines += section("vision.arch", encoder_class(encoder).Arch, f"vision.arch of `{encoder}`")
     return "\n".join(lines) + "\n"
 
 

@@ -62,11 +62,6 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path):
     assert caught.value.exit_status == 2
 
 
-def test_load_config__sizes_that_do_not_fit():
-    with pytest.raises(ConfigError, match=r"data\.size_px=100 is not a multiple of 32"):
-        load_config(None, ["data.size_px=100"])
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -80,7 +80,7 @@ class Seer:
 
     def __post_init__(self) -> None:
         self.cfg = SimpleNamespace(data=SimpleNamespace(size_px=SIZE_PX))
-        self.vision = SimpleNamespace(stride_px=STRIDE)
+        self.vision = SimpleNamespace(patch=(STRIDE, STRIDE))
         self.generator = torch.Generator().manual_seed(5)
 
     def predict(

@@ -14,7 +14,7 @@ from glint.model.glint import Prediction
 class Vision:
     """Says how many pixels a token has."""
 
-    stride_px = 16
+    patch = (16, 16)
 
 
 @dataclass

@@ -2,11 +2,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from glint.config.schema import PretrainConfig, VisionConfig
 from glint.data.dataset import PairBatch
 from glint.losses.masked import MaskedPrediction, block_mask, hide, normalised_cells, whole_cells
-from glint.model.vision.base import build_vision
+from glint.model.vision.registry import build_vision
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -47,9 +48,9 @@ def test_normalised_cells__row_major_order_and_unit_variance():
 
 @pytest.mark.parametrize("name", ["dinov3-convnext", "dinov3-vit"])
 def test_masked_prediction__gradient_reaches_every_part_but_the_teacher(name: str):
-    vision = VisionConfig.model_validate(
-        {"name": name, "stage_widths": [8, 8, 16, 16], "neck_width": 16, "width": 24, "depth": 2}
-    )
+    vit: dict[str, JsonValue] = {"width": 24, "depth": 2, "heads": 3}
+    stages: dict[str, JsonValue] = {"widths": [8, 8, 16, 16], "neck_width": 16}
+    vision = VisionConfig(name=name, arch=vit if name == "dinov3-vit" else stages)
     objective = MaskedPrediction(PretrainConfig(), build_vision(vision))  # pyright: ignore[reportCallIssue]
     batch = PairBatch(
         torch.rand(4, 1, 64, 64, generator=seeded(0)),

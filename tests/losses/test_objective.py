@@ -9,7 +9,7 @@ from glint.losses.objective import Objective
 from glint.model.glint import GlintModel
 from glint.text.semantics import flip_polarity, read_sentence
 
-TINY = ["data.size_px=64", "vision.stage_widths=[8,8,16,16]", "vision.neck_width=16", "loss.dfr=0"]
+TINY = ["data.size_px=64", "vision.arch.widths=[8,8,16,16]", "vision.arch.neck_width=16", "loss.dfr=0"]
 
 
 def objective(*overrides: str) -> Objective:

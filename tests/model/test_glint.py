@@ -14,7 +14,9 @@ from glint.model.text import TextEncoder
 
 CFG = GlintConfig(
     data=DataConfig(size_px=64),
-    vision=VisionConfig(stage_widths=(8, 16, 24, 32), stage_depths=(1, 1, 1, 1), neck_width=32),
+    vision=VisionConfig(
+        name="convnet", arch={"widths": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "neck_width": 32}
+    ),
     align=AlignConfig(dim=16, gate_dim=16),
 )
 QUERIES = ["There is a pleural effusion.", "No pleural effusion.", "Left upper lobe mass."]

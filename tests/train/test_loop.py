@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import glint.train.loop as loop_module
 from glint.config import GlintConfig, load_config
-from glint.errors import TrainingError
+from glint.errors import ConfigError, TrainingError
 from glint.train.loop import align_task, fit, train
 from glint.train.pretrain import pretrain
 from glint.train.run import Stopped
@@ -62,10 +62,26 @@ def test_train__writes_model_log_and_resolved_recipe(tiny_cfg: GlintConfig):
     assert not [path for path in run.rglob("*") if ".tmp" in path.name or ".part" in path.name]
 
 
+@pytest.mark.parametrize("setting", [{"size_px": 100}, {"arch": {"deepth": 3}}])
+def test_train__a_recipe_that_cannot_be_built_leaves_no_run_behind(
+    tiny_cfg: GlintConfig, setting: dict[str, Any]
+):
+    section = "data" if "size_px" in setting else "vision"
+    with pytest.raises(ConfigError, match=r"multiple of 32[\s\S]*size_px to 128|vision\.arch\.deepth"):
+        train(override(tiny_cfg, **{section: setting}))
+    assert not Path(tiny_cfg.train.out).exists()
+
+
 def test_train__loss_goes_down(tiny_cfg: GlintConfig):
     train(override(tiny_cfg, train={"steps": 30, "val_every": 0, "save_every": 0}, data={"augment": 0.0}))
     losses = [row["loss"] for row in log_of(Path(tiny_cfg.train.out))]
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+
+
+ARCHS = {
+    "dinov3-convnext": {"widths": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "neck_width": 16},
+    "convnet": {"widths": [8, 8, 16], "depths": [0, 1, 1], "neck_width": 16},
+}
 
 
 @pytest.mark.filterwarnings("ignore:loss.dfr > 0 without vision.init")
@@ -81,7 +97,7 @@ def test_train__resumed_run_equals_uninterrupted_bit_for_bit(
     dfr: float,
     pretrained: bool,
 ):
-    vision = {"name": encoder, "stage_widths": (8, 8, 16), "stage_depths": (0, 1, 1)}
+    vision = {"name": encoder, "arch": ARCHS[encoder]}
     cfg = override(
         tiny_cfg, vision=vision, loss={"dfr": dfr}, train={"log_every": 2}, align={"token_keep": 0.7}
     )

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from glint.config import GlintConfig
 from glint.data.dataset import PairDataset
-from glint.model.vision.base import build_vision
+from glint.model.vision.registry import build_vision
 from glint.train.loop import train
 from glint.train.pretrain import masked_task, pretrain
 

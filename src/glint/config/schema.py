@@ -5,7 +5,7 @@ The defaults are the method of the paper as we specify it (docs/method.md); reci
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Settings(BaseModel):
@@ -36,34 +36,15 @@ class DataConfig(Settings):
 
 
 class VisionConfig(Settings):
-    """Image encoder. `init` holds a folder written by `glint pretrain` (or nothing: from scratch)."""
+    """Image encoder: which one, from which weights, how it is built (docs/encoders.md)."""
 
-    name: Literal["dinov3-vit", "dinov3-convnext", "convnet"] = "dinov3-convnext"
-    in_channels: int = Field(3, ge=1)
+    name: str = "dinov3-convnext"
+    """A registered encoder (`glint models` lists them), or "package.module:Class" of your own."""
     init: str = ""
-    """Model folder or safetensors file with encoder weights; "" starts from random weights."""
-    patch_px: int = Field(16, ge=4)
-    """ViT: side of a patch."""
-    width: int = Field(192, ge=8)
-    """ViT: embedding width."""
-    depth: int = Field(6, ge=1)
-    """ViT: number of blocks."""
-    heads: int = Field(3, ge=1)
-    """ViT: attention heads."""
-    stage_widths: tuple[int, ...] = Field((32, 64, 160, 256), min_length=3, max_length=4)
-    """ConvNeXt, ConvNet: channels of the stages at strides 4, 8, 16 and, if there is a fourth, 32. A token of a net
-    with a fourth stage sees the whole image."""
-    stage_depths: tuple[int, ...] = Field((1, 2, 4, 1), min_length=3, max_length=4)
-    """ConvNeXt, ConvNet: blocks of the stages."""
-    token_stride: Literal[8, 16] = 8
-    """ConvNeXt, ConvNet: pixels per token; a small top-down neck joins coarser stages at this stride."""
-    neck_width: int = Field(192, ge=8)
-    """ConvNeXt, ConvNet: width of the tokens."""
-
-    @property
-    def coarsest_px(self) -> int:
-        """Return the coarsest stride: the side of an input must be a multiple of it."""
-        return self.patch_px if self.name == "dinov3-vit" else 2 ** (len(self.stage_widths) + 1)
+    """Weights to start from: a folder of `glint pretrain`, a hub id, a hub folder, or an official .pth, .pt or
+    .safetensors file. "" starts from random weights."""
+    arch: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the encoder's own (docs/encoders.md); what is not given comes from the weights, or is the default."""
 
 
 class TextConfig(Settings):
@@ -182,17 +163,3 @@ class GlintConfig(Settings):
     optim: OptimConfig = OptimConfig()  # pyright: ignore[reportCallIssue]
     train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
     pretrain: PretrainConfig = PretrainConfig()  # pyright: ignore[reportCallIssue]
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "GlintConfig":
-        vision = self.vision
-        if len(vision.stage_widths) != len(vision.stage_depths):
-            raise ValueError("vision.stage_widths and vision.stage_depths must have the same length")
-        stride = vision.coarsest_px
-        if self.data.size_px % stride:
-            raise ValueError(
-                f"data.size_px={self.data.size_px} is not a multiple of {stride}, the stride of {self.vision.name}"
-            )
-        if self.vision.name == "dinov3-vit" and self.vision.width % self.vision.heads:
-            raise ValueError("vision.width must be a multiple of vision.heads")
-        return self

@@ -91,7 +91,7 @@ def _raw_scores(model: GlintModel, studies: Sequence[Study], texts: list[str]) -
     for start in range(0, len(studies), BATCH):
         paths = [study.image for study in studies[start : start + BATCH]]
         images, fits = load_pixels(paths, model.cfg.data.size_px)
-        valid = np.stack([np.asarray(fit.valid_patches(model.vision.stride_px)).reshape(-1) for fit in fits])
+        valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
         tokens = model.vision(images).tokens
         columns.append(model.align_features(tokens, torch.from_numpy(valid), texts).scores.double().numpy())
     return np.concatenate(columns, axis=1)

@@ -59,7 +59,7 @@ def _varied(order: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, flo
 def draw(model: Predictor, case: Case, kind: str) -> Image.Image:
     """Return the radiograph with truth, prediction and point of a kind's headline query."""
     images, fits = load_images([case], int(model.cfg.data.size_px))
-    valid = torch.from_numpy(np.asarray(fits[0].valid_patches(model.vision.stride_px)).reshape(1, -1))
+    valid = torch.from_numpy(np.asarray(fits[0].valid_patches(model.vision.patch[-1])).reshape(1, -1))
     answer = model.predict(images, valid, list(class_queries(kind, "train")))
     values, evidence = (
         to_native(part[:, 0].float().cpu().numpy(), answer.grid, fits[0])[0]

@@ -38,7 +38,7 @@ WORDINGS: tuple[Wording, Wording] = ("train", "new")
 
 
 class Predictor(Protocol):
-    """What evaluation asks of a model: cfg.data.size_px, vision.stride_px and answers to queries."""
+    """What evaluation asks of a model: cfg.data.size_px, vision.patch and answers to queries."""
 
     cfg: Any
     vision: Any
@@ -200,7 +200,7 @@ def _look(
     index = {text: row for row, text in enumerate(queries)}
     size_px = int(model.cfg.data.size_px)
     images, fits = load_images(batch, size_px)
-    valid = np.stack([np.asarray(fit.valid_patches(model.vision.stride_px)).reshape(-1) for fit in fits])
+    valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
     answer = model.predict(images, torch.from_numpy(valid), queries)
     scores = answer.scores_SB.double().cpu().numpy()
     maps, evidence = (part.float().cpu().numpy() for part in (answer.maps_SBP, answer.evidence_SBP))

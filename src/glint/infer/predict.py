@@ -138,8 +138,8 @@ def predict(
 
 def token_stride(model: Model, size_px: int) -> int | None:
     """Return the pixels per token of a model's image encoder, or None when it does not say."""
-    stride = getattr(getattr(model, "vision", None), "stride_px", None)
-    return stride if isinstance(stride, int) and size_px % stride == 0 else None
+    patch = getattr(getattr(model, "vision", None), "patch", None)
+    return patch[-1] if isinstance(patch, tuple) and size_px % patch[-1] == 0 else None
 
 
 def _answer(

@@ -7,7 +7,6 @@ teacher (moving average of the student) sees all of it. The pixel term keeps the
 Axes: B studies, P patches on a grid Yp x Xp, C encoder width, Y X pixels.
 """
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glint.config.schema import PretrainConfig
+from glint.model.teacher import Teacher
 from glint.model.vision.base import ImageEncoder
 
 if TYPE_CHECKING:
@@ -32,22 +32,21 @@ class MaskedPrediction(nn.Module):
     def __init__(self, cfg: PretrainConfig, vision: ImageEncoder) -> None:
         super().__init__()
         self.cfg, self.vision = cfg, vision
-        self.teacher = copy.deepcopy(vision).eval().requires_grad_(False)
-        width, cell = vision.width, vision.stride_px**2
+        self.teacher = Teacher(vision, moving=True)
+        width, cell = vision.width, vision.patch[-1] ** 2
         self.predictor = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU())
         self.to_latent = nn.Linear(2 * width, width)
         self.to_pixels = nn.Linear(2 * width, cell)
 
     def forward(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and its parts; `generator` (CPU) places the blocks. Reports are not looked at."""
-        images, stride = batch.images, self.vision.stride_px
+        images, stride = batch.images, self.vision.patch[-1]
         mask_px = block_mask(
             len(images), images.shape[-1], self.cfg.mask_block_px, self.cfg.mask_ratio, generator
         )
         mask_px = mask_px.to(images.device)
         student = self.vision(hide(images, mask_px, generator)).tokens
-        with torch.no_grad():
-            reference = self.teacher(images).tokens
+        reference = self.teacher(images).tokens
         scored = whole_cells(mask_px, stride) & whole_cells(batch.valid_px, stride)
         with torch.autocast(images.device.type, enabled=False):
             hidden = self.predictor(student.float()[scored])
@@ -60,13 +59,9 @@ class MaskedPrediction(nn.Module):
         parts = {"loss_latent": latent, "loss_pixel": pixel, "teacher_spread": spread}
         return total, {name: float(value.detach()) for name, value in parts.items()}
 
-    @torch.no_grad()
     def update_teacher(self) -> None:
-        """Move the teacher a little towards the student; buffers are copied."""
-        for mine, theirs in zip(self.teacher.parameters(), self.vision.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - self.cfg.ema)
-        for mine, theirs in zip(self.teacher.buffers(), self.vision.buffers(), strict=True):
-            mine.copy_(theirs)
+        """Move the teacher a little towards the student."""
+        self.teacher.follow(self.vision, self.cfg.ema)
 
 
 def block_mask(count: int, size_px: int, block_px: int, ratio: float, generator: torch.Generator) -> Tensor:

@@ -41,15 +41,14 @@ class Objective:
     def __call__(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, Report]:
         """Return the total loss and its parts; `generator` chooses the dropped tokens."""
         features = self.model.vision(batch.images)
-        valid = pool_valid(batch.valid_px, self.model.vision.stride_px)
+        valid = pool_valid(batch.valid_px, self.model.vision.patch[-1])
         tokens, valid = self._drop(features.tokens, valid, features.grid, generator)
         with torch.autocast(tokens.device.type, enabled=False):
             patches = self.model.align.project_patches(tokens.float(), valid)
             parts, report = self._contrast(batch, patches)
             parts["polarity"] = self._polarity(batch, patches, generator)
             if self.teacher is not None:
-                with torch.no_grad():
-                    reference = self.teacher(batch.images)
+                reference = self.teacher(batch.images)
                 parts["dfr"] = dense_feature_loss(features.levels, reference.levels, self.cfg.loss.dfr_metric)
         total = self._weigh(parts)
         report |= {f"loss_{name}": float(value.detach()) for name, value in parts.items()}

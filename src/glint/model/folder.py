@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import glint.weights
 from glint.atomic import write_text, write_whole
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError, WeightsError
 from glint.model.glint import GlintModel
-from glint.model.vision.base import check_keys
+from glint.model.weights import check_keys, read_safetensors
 
 RECIPE_FILE, WEIGHTS_FILE, CARD_FILE = "glint.json", "model.safetensors", "README.md"
 PACKAGED = Path(glint.weights.__file__).parent
@@ -42,7 +42,7 @@ def save_model(model: GlintModel, folder: Path, card: str, *, half: bool = False
 
 def save_calibration(folder: Path, scale: float, offset: float) -> None:
     """Replace the score calibration of a saved model."""
-    tensors = load_file(folder / WEIGHTS_FILE)
+    tensors = read_safetensors(folder / WEIGHTS_FILE)
     tensors["calibration"] = torch.tensor([scale, offset])
     write_whole(folder / WEIGHTS_FILE, lambda part: save_file(tensors, part))
 
@@ -70,15 +70,7 @@ def load_model(name: str | Path) -> GlintModel:
         raise WeightsError(
             "the recipe of the model cannot be read", where=str(recipe), expected=str(error)
         ) from error
-    try:
-        tensors = load_file(weights)
-    except Exception as error:
-        raise WeightsError(
-            "the weights are damaged",
-            where=str(weights),
-            expected="a whole safetensors file",
-            fix="copy it again",
-        ) from error
+    tensors = read_safetensors(weights)
     model = GlintModel(cfg)
     check_keys(tensors, model.state_dict(), str(weights))
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)

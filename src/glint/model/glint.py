@@ -1,5 +1,6 @@
 """The whole model: image encoder, sentence encoder, aligner; from pixels and sentences to scores and maps."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from glint.config.schema import GlintConfig
 from glint.model.align import Aligner, Alignment
 from glint.model.text import TextEncoder
-from glint.model.vision.base import build_vision
+from glint.model.vision.registry import build_vision, input_grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,12 @@ class GlintModel(nn.Module):
 
     def __init__(self, cfg: GlintConfig) -> None:
         super().__init__()
-        self.cfg = cfg
         self.vision = build_vision(cfg.vision)
+        # What the weights said of the encoder belongs to the recipe of the model from now on.
+        vision = cfg.vision.model_copy(update={"arch": self.vision.arch.model_dump(mode="json")})
+        self.cfg = cfg.model_copy(update={"vision": vision})
         self.text = TextEncoder(cfg.text)
-        num_patches = (cfg.data.size_px // self.vision.stride_px) ** 2
+        num_patches = math.prod(input_grid(self.vision, cfg.data.size_px))
         self.align = Aligner(cfg.align, self.text.width, self.vision.width, num_patches)
         # Platt scaling of raw scores, fitted on validation pairs by eval/calibrate.py; sigmoid(scale * s + offset).
         self.calibration: Tensor

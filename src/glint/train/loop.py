@@ -1,6 +1,5 @@
 """The training loop: from a recipe to a model folder. One loop for both tasks; nothing here depends on the task."""
 
-import copy
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 from glint.config.schema import GlintConfig
 from glint.data.cache import cache_root
 from glint.data.dataset import PairBatch, PairDataset, batch_at, fixed_batches
+from glint.model.vision.registry import resolve_vision
 from glint.train import checkpoint
 from glint.train.log import RunLog
 from glint.train.optim import build_optimizer, rate_table
@@ -32,7 +32,7 @@ def train(cfg: GlintConfig, *, resume: bool = True) -> Path:
         TrainingError: Another run is in `train.out`, or training became non-finite.
         Stopped: SIGINT or SIGTERM came; a checkpoint is saved.
     """
-    cfg = cfg.model_copy(update={"train": resolve(cfg.train)})
+    cfg = resolve_vision(cfg.model_copy(update={"train": resolve(cfg.train)}))
     run = open_run(cfg, resume=resume)
     if (run / "model").is_dir():
         return run / "model"
@@ -48,6 +48,7 @@ def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
     from glint.losses.objective import Objective
     from glint.model.folder import save_model
     from glint.model.glint import GlintModel
+    from glint.model.teacher import Teacher
     from glint.train.card import write_card
 
     torch.manual_seed(cfg.train.seed)
@@ -55,7 +56,7 @@ def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
     model.text.prime(
         texts, cache_root(Path(cfg.data.manifest)) / f"text-{model.text.cache_key()}.safetensors"
     )
-    teacher = copy.deepcopy(model.vision).eval().requires_grad_(False) if cfg.loss.dfr > 0 else None
+    teacher = Teacher(model.vision) if cfg.loss.dfr > 0 else None
     teachers: dict[str, nn.Module] = {"teacher": teacher} if teacher is not None else {}
     if teachers and not cfg.vision.init:
         warnings.warn(

@@ -7,7 +7,7 @@ import torch
 from glint.config.schema import GlintConfig
 from glint.data.dataset import PairDataset
 from glint.losses.masked import MaskedPrediction
-from glint.model.vision.base import build_vision, save_encoder
+from glint.model.vision.registry import build_vision, resolve_vision, save_encoder
 from glint.train.loop import fit
 from glint.train.precision import resolve
 from glint.train.run import open_run
@@ -26,7 +26,7 @@ def pretrain(cfg: GlintConfig, *, resume: bool = True) -> Path:
         TrainingError: Another run is in `train.out`, or training became non-finite.
         Stopped: SIGINT or SIGTERM came; a checkpoint is saved.
     """
-    cfg = cfg.model_copy(update={"train": resolve(cfg.train)})
+    cfg = resolve_vision(cfg.model_copy(update={"train": resolve(cfg.train)}))
     run = open_run(cfg, resume=resume)
     if (run / "encoder").is_dir():
         return run / "encoder"
@@ -44,6 +44,6 @@ def masked_task(cfg: GlintConfig) -> Task:
         objective=objective,
         trained={"vision": objective.vision, **heads},
         kept={"teacher": teacher},
-        export=lambda folder: save_encoder(teacher, cfg.vision, folder),
+        export=lambda folder: save_encoder(teacher.encoder, cfg.vision.name, folder),
         after_step=objective.update_teacher,
     )

@@ -1,33 +1,48 @@
-"""Copy this file to add an image encoder; then add its name to VisionConfig.name and to build_vision.
+"""Copy this file to add an image encoder (docs/encoders.md), then add its name to `ENCODERS` in registry.py.
 
-The contract: `width` and `stride_px` are set, `forward` takes (B, 1, Y, X) in [0, 1] and returns patch tokens in
-row-major order, without prefix tokens, plus three intermediate levels. Normalisation is the encoder's own business.
+The contract: settings in an EncoderArch; `width`, `patch` and `multiple` are set; `forward` takes (B, 1, Y, X) in
+[0, 1] and returns patch tokens in row-major order, without prefix tokens, plus intermediate levels; `blocks` lists
+what tuning modes count. `adopt` reads published weights, if there are any.
 """
 
 from itertools import pairwise
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from glint.config.schema import VisionConfig
-from glint.model.vision.base import EncoderOutput, ImageEncoder, as_tokens, check_size
+from glint.model.vision.base import EncoderArch, EncoderOutput, ImageEncoder, as_tokens
+
+
+class TemplateArch(EncoderArch):
+    """Settings of the template."""
+
+    width: int = Field(48, ge=8)
 
 
 class TemplateEncoder(ImageEncoder):
     """Three convolutions: the smallest thing that fulfils the contract (tests run it)."""
 
-    def __init__(self, cfg: VisionConfig) -> None:
+    Arch = TemplateArch
+    arch: TemplateArch
+
+    def __init__(self, arch: TemplateArch) -> None:
         super().__init__()
-        self.width, self.stride_px, self.channels = cfg.width, 8, cfg.in_channels
-        widths = (cfg.in_channels, cfg.width // 4, cfg.width // 2, cfg.width)
+        self.arch, self.width = arch, arch.width
+        self.patch = self.multiple = (8, 8)
+        widths = (len(arch.mean), arch.width // 4, arch.width // 2, arch.width)
         self.layers = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GELU()) for a, b in pairwise(widths)
         )
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """See ImageEncoder."""
-        grid = check_size(images, self.stride_px)
-        x, maps = self.normalise(images, self.channels), list[Tensor]()
+        grid = self.grid(images)
+        x, maps = self.normalise(images), list[Tensor]()
         for layer in self.layers:
             x = layer(x)
             maps.append(x)
         return EncoderOutput(as_tokens(x), grid, tuple(as_tokens(m) for m in maps))
+
+    def blocks(self) -> list[nn.Module]:
+        """See ImageEncoder."""
+        return list(self.layers)

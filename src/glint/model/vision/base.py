@@ -1,19 +1,21 @@
-"""What every image encoder hands over, and how one is built by name.
+"""What every image encoder hands over, and what it says about itself.
 
-Axes: B studies, C encoder width, P patches on a grid of Yp x Xp, Pl and Cl patches and width of a level.
+Axes: B studies, C encoder width, P patches on a grid (Yp, Xp) or (Zp, Yp, Xp), Pl and Cl patches and width of a level.
 Prefix tokens (CLS, registers) never leave an encoder: they carry global information and must not meet the gate.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, ClassVar
 
-from safetensors.torch import load_file, save_file
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glint.config.schema import VisionConfig
-from glint.errors import WeightsError
+from glint.config.schema import Settings
+from glint.errors import DataError, WeightsError
+from glint.model.weights import RawWeights
+
+Grid = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,120 +24,115 @@ class EncoderOutput:
 
     Attributes:
         tokens: (B, P, C) patch tokens in row-major order of the grid.
-        grid: (Yp, Xp) with Yp * Xp = P.
+        grid: (Yp, Xp) or (Zp, Yp, Xp); its product is P.
         levels: Intermediate feature sets (B, Pl, Cl), shallow to deep, for dense feature regularization.
     """
 
     tokens: Tensor
-    grid: tuple[int, int]
+    grid: Grid
     levels: tuple[Tensor, ...]
 
 
+class EncoderArch(Settings):
+    """Everything but the weights that decides what an encoder computes; saved with the model. Subclass it.
+
+    `mean` and `std` have one number a channel, for pixels in [0, 1]; grey images are repeated over the channels.
+    """
+
+    mean: tuple[float, ...] = (0.5,)
+    """Subtracted from pixels in [0, 1], one number a channel."""
+    std: tuple[float, ...] = (0.25,)
+    """Divides them afterwards."""
+
+
 class ImageEncoder(nn.Module):
-    """Base class: pixels in [0, 1] in, dense features out.
+    """Base class: pixels in, dense features out. To add one, copy _template.py.
 
     Attributes:
+        Arch: Settings of this kind of encoder.
+        arch: The settings of this one.
         width: C of the tokens.
-        stride_px: Pixels of the input per token, in both directions.
+        patch: Pixels of the input per token, (Y, X), or voxels, (Z, Y, X).
+        multiple: Each side of an input must be a multiple of this; `patch` unless coarser stages ask for more.
+        licence: What the licence of published weights asks of models derived from them, or "".
     """
 
+    Arch: ClassVar[type[EncoderArch]] = EncoderArch
+    licence: ClassVar[str] = ""
+    arch: Any  # an instance of Arch; subclasses say which
     width: int
-    stride_px: int
+    patch: Grid
+    multiple: Grid
 
     def forward(self, images: Tensor) -> EncoderOutput:
-        """Encode images (B, 1, Y, X) in [0, 1], bright = dense; Y and X multiples of the stride."""
+        """Encode images (B, 1, Y, X) in [0, 1], bright = dense, or volumes (B, 1, Z, Y, X).
+
+        Raises:
+            DataError: A side is no multiple of `multiple` (see `pad`).
+        """
         raise NotImplementedError
 
-    @staticmethod
-    def normalise(images: Tensor, channels: int) -> Tensor:
-        """Shift grey values to about zero mean, unit variance and repeat them over the channels."""
-        return ((images - 0.5) / 0.25).expand(-1, channels, -1, -1)
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks in order of depth: what tuning modes and layer-wise learning rates count."""
+        raise NotImplementedError
 
+    @classmethod
+    def adopt(cls, raw: RawWeights) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Read published weights: the settings that follow from them, and the tensors under our names.
 
-def build_vision(cfg: VisionConfig) -> ImageEncoder:
-    """Return the encoder a recipe names, with the weights of `cfg.init` when that is given."""
-    from glint.model.vision.convnet import ConvNet
-    from glint.model.vision.dinov3_convnext import DINOv3ConvNeXt
-    from glint.model.vision.dinov3_vit import DINOv3ViT
-
-    # The whole registry: to add an encoder, copy _template.py and add a line here and in VisionConfig.name.
-    encoders: dict[str, Callable[[VisionConfig], ImageEncoder]] = {
-        "dinov3-vit": DINOv3ViT,
-        "dinov3-convnext": DINOv3ConvNeXt,
-        "convnet": ConvNet,
-    }
-    encoder = encoders[cfg.name](cfg)
-    if cfg.init:
-        load_encoder(encoder, cfg)
-    return encoder
-
-
-ENCODER_FILE = "encoder.safetensors"
-ENCODER_CARD = "encoder.json"
-
-
-def save_encoder(encoder: ImageEncoder, cfg: VisionConfig, folder: Path) -> None:
-    """Write an encoder so that `vision.init=FOLDER` finds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-    save_file(tensors, folder / ENCODER_FILE)
-    (folder / ENCODER_CARD).write_text(json.dumps(cfg.model_dump(exclude={"init"}), indent=1) + "\n")
-
-
-def load_encoder(encoder: ImageEncoder, cfg: VisionConfig) -> None:
-    """Fill an encoder from `cfg.init`, every tensor of it, or fail.
-
-    Raises:
-        WeightsError: File missing or damaged, or made for another architecture (names the first keys).
-    """
-    path = Path(cfg.init)
-    file = path / ENCODER_FILE if path.is_dir() else path
-    if not file.is_file():
+        Raises:
+            WeightsError: These are no weights for this kind of encoder.
+        """
         raise WeightsError(
-            "the encoder weights to start from were not found",
-            where=f"vision.init = {cfg.init}",
-            expected=f"a folder with {ENCODER_FILE}, as `glint pretrain` writes it, or a safetensors file",
-            fix="run `glint pretrain` first, or set vision.init='' to start from random weights",
+            f"there are no published weights for {cls.__name__}",
+            where=raw.where,
+            expected="a folder written by `glint pretrain`",
         )
-    try:
-        tensors = load_file(file)
-    except Exception as error:
-        raise WeightsError(
-            "the encoder weights are damaged", where=str(file), fix="make them again"
-        ) from error
-    check_keys(tensors, encoder.state_dict(), str(file))
-    encoder.load_state_dict(tensors, strict=True)
 
+    def patch_mm(self, spacing_mm: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the size of a patch in mm, given the spacing of the input pixels on the same axes."""
+        return tuple(size * spacing for size, spacing in zip(self.patch, spacing_mm, strict=True))
 
-def check_keys(found: dict[str, Tensor], wanted: dict[str, Tensor], where: str) -> None:
-    """Raise a WeightsError that names what differs; never load a part of a model silently."""
-    missing = sorted(wanted.keys() - found.keys())
-    extra = sorted(found.keys() - wanted.keys())
-    shapes = [
-        f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in sorted(found.keys() & wanted.keys())
-        if found[key].shape != wanted[key].shape
-    ]
-    problems = [f"missing {missing[:3]}"] if missing else []
-    problems += [f"unknown {extra[:3]}"] if extra else []
-    problems += [f"other shape {shapes[:3]}"] if shapes else []
-    if problems:
-        count = len(missing) + len(extra) + len(shapes)
-        raise WeightsError(
-            f"the weights do not fit the architecture ({count} tensors differ): " + "; ".join(problems),
-            where=where,
-            expected="weights of the same encoder name, widths and depths",
-            fix="check the `vision` section of the recipe against the one the weights were made with",
-        )
+    def normalise(self, images: Tensor) -> Tensor:
+        """Repeat grey values (B, 1, ...) over the channels, subtract their means, divide by their deviations."""
+        shape = (1, -1, *(1 for _ in self.patch))
+        mean = torch.tensor(self.arch.mean, dtype=images.dtype, device=images.device).view(shape)
+        std = torch.tensor(self.arch.std, dtype=images.dtype, device=images.device).view(shape)
+        return (images - mean) / std
+
+    def grid(self, images: Tensor) -> Grid:
+        """Return the token grid of an input.
+
+        Raises:
+            DataError: A side is no multiple of `multiple`.
+        """
+        sides = tuple(int(side) for side in images.shape[2:])
+        if len(sides) != len(self.patch) or any(s % m for s, m in zip(sides, self.multiple, strict=True)):
+            raise DataError(
+                f"an image of {_by(sides)} does not fit {type(self).__name__}",
+                expected=f"{len(self.patch)} axes, sides that are multiples of {_by(self.multiple)}",
+                fix="pad or letterbox it (ImageEncoder.pad)",
+            )
+        return tuple(side // size for side, size in zip(sides, self.patch, strict=True))
+
+    def pad(self, images: Tensor, value: float = 0.0) -> Tensor:
+        """Pad images at the far ends of their axes to the next size that fits."""
+        missing = [-side % m for side, m in zip(images.shape[2:], self.multiple, strict=True)]
+        return F.pad(images, [n for size in reversed(missing) for n in (0, size)], value=value)
 
 
 def as_tokens(feature_map: Tensor) -> Tensor:
-    """Turn a map (B, C, Yp, Xp) into tokens (B, Yp * Xp, C) in row-major order."""
+    """Turn a map (B, C, Yp, Xp) or (B, C, Zp, Yp, Xp) into tokens (B, P, C) in row-major order."""
     return feature_map.flatten(2).transpose(1, 2)
 
 
-def check_size(images: Tensor, stride: int) -> tuple[int, int]:
-    """Return the token grid of an input, which must be a multiple of the stride (callers letterbox)."""
-    height, width = int(images.shape[-2]), int(images.shape[-1])
-    assert (height % stride, width % stride) == (0, 0), f"{height}x{width} is not a multiple of {stride}"
-    return height // stride, width // stride
+def even_levels(depth: int, parts: int = 4) -> tuple[int, ...]:
+    """Return `parts` evenly spaced block indices, the last one the last block: 12 -> 2, 5, 8, 11.
+
+    This is the choice of DINOv3 and of V-JEPA 2.1 for 12, 24 and 40 blocks.
+    """
+    return tuple(sorted({max(0, round(depth * (i + 1) / parts) - 1) for i in range(parts)}))
+
+
+def _by(numbers: Grid) -> str:
+    return " x ".join(map(str, numbers))

@@ -4,12 +4,33 @@ Batch normalisation is what makes it quick: on the phantom, a supervised probe o
 (AUROC 0.83) after 6,400 samples with this kind of encoder, and not yet (0.53) with a tiny ConvNeXt.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from glint.config.schema import VisionConfig
-from glint.model.vision.base import EncoderOutput, ImageEncoder, as_tokens, check_size
+from glint.model.vision.base import EncoderArch, EncoderOutput, ImageEncoder, as_tokens
+
+
+class ConvNetArch(EncoderArch):
+    """Settings of the ConvNet."""
+
+    widths: tuple[int, ...] = Field((24, 48, 96), min_length=3, max_length=4)
+    """Channels of the stages at strides 4, 8, 16 and, if there is a fourth, 32: its tokens see the whole image."""
+    depths: tuple[int, ...] = Field((0, 2, 2), min_length=3, max_length=4)
+    """Residual blocks of the stages."""
+    token_stride: Literal[8, 16] = 8
+    """Pixels per token; a top-down neck joins coarser stages at this stride."""
+    neck_width: int = Field(128, ge=8)
+    """Width of the tokens."""
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "ConvNetArch":
+        if len(self.widths) != len(self.depths):
+            raise ValueError("widths and depths must have the same length")
+        return self
 
 
 class ConvNet(ImageEncoder):
@@ -18,32 +39,34 @@ class ConvNet(ImageEncoder):
     Levels are the outputs of all stages but the first; the neck itself is free to move towards language.
     """
 
-    def __init__(self, cfg: VisionConfig) -> None:
+    Arch = ConvNetArch
+    arch: ConvNetArch
+
+    def __init__(self, arch: ConvNetArch) -> None:
         super().__init__()
-        self.width, self.stride_px = cfg.neck_width, cfg.token_stride
-        widths = cfg.stage_widths
+        self.arch, self.width, self.patch = arch, arch.neck_width, (arch.token_stride,) * 2
+        self.multiple = (2 ** (len(arch.widths) + 1),) * 2
         # One 7x7 convolution at stride 4: two 3x3 ones at strides 2 and 4 took half of the time of the whole net.
-        self.stem = _conv(1, widths[0], stride=4, size=7)
+        self.stem = _conv(len(arch.mean), arch.widths[0], stride=4, size=7)
         self.stages = nn.ModuleList(
             nn.Sequential(
                 nn.Identity() if before is None else _conv(before, width, stride=2),
                 *(Residual(width) for _ in range(depth)),
             )
-            for before, width, depth in zip((None, *widths[:-1]), widths, cfg.stage_depths, strict=True)
+            for before, width, depth in zip((None, *arch.widths[:-1]), arch.widths, arch.depths, strict=True)
         )
-        self.coarsest_px = cfg.coarsest_px
-        self.first = 1 if cfg.token_stride == 8 else 2  # index of the stage at the token stride
+        self.first = 1 if arch.token_stride == 8 else 2  # index of the stage at the token stride
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(w, cfg.neck_width, 1, bias=False), nn.BatchNorm2d(cfg.neck_width))
-            for w in widths[self.first :]
+            nn.Sequential(nn.Conv2d(w, arch.neck_width, 1, bias=False), nn.BatchNorm2d(arch.neck_width))
+            for w in arch.widths[self.first :]
         )
         # Channels last: a third faster on CPUs, and tokens are then a view.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """See ImageEncoder."""
-        check_size(images, self.coarsest_px)
-        x = self.stem(self.normalise(images, 1).contiguous(memory_format=torch.channels_last))
+        grid = self.grid(images)
+        x = self.stem(self.normalise(images).contiguous(memory_format=torch.channels_last))
         maps: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
@@ -53,8 +76,11 @@ class ConvNet(ImageEncoder):
             joined = lateral(finer) + F.interpolate(
                 joined, size=finer.shape[-2:], mode="bilinear", align_corners=False
             )
-        grid = (int(images.shape[-2]) // self.stride_px, int(images.shape[-1]) // self.stride_px)
         return EncoderOutput(as_tokens(F.relu(joined)), grid, tuple(as_tokens(m) for m in maps[1:]))
+
+    def blocks(self) -> list[nn.Module]:
+        """See ImageEncoder."""
+        return list(self.stages)
 
 
 class Residual(nn.Module):

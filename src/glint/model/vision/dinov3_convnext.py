@@ -1,58 +1,132 @@
-"""DINOv3 ConvNeXt (transformers' class) with a small top-down neck, as a dense encoder.
+"""DINOv3 ConvNeXt (transformers' class) with a small top-down neck, as a dense encoder."""
 
-A convolutional encoder is local by construction, which is what grounding needs when it is trained from
-scratch on little data; docs/results.md compares it with the ViT.
-"""
+import re
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
 
-from glint.config.schema import VisionConfig
-from glint.model.vision.base import EncoderOutput, ImageEncoder, as_tokens, check_size
+from glint.errors import WeightsError
+from glint.model.vision.base import EncoderArch, EncoderOutput, ImageEncoder, as_tokens
+from glint.model.vision.dinov3_vit import LVD_MEAN, LVD_STD
+from glint.model.weights import RawWeights
+
+
+class DINOv3ConvNeXtArch(EncoderArch):
+    """Settings of a DINOv3 ConvNeXt."""
+
+    mean: tuple[float, ...] = LVD_MEAN
+    std: tuple[float, ...] = LVD_STD
+    widths: tuple[int, int, int, int] = (32, 64, 160, 256)
+    """Channels of the stages at strides 4, 8, 16, 32."""
+    depths: tuple[int, int, int, int] = (1, 2, 4, 1)
+    """Blocks of the stages."""
+    layer_scale: float = 1.0
+    """Start of the layer scales. 1e-6 is for deep nets: a tiny one would barely start."""
+    token_stride: Literal[8, 16] = 8
+    """Pixels per token; the neck joins coarser stages at this stride."""
+    neck_width: int = Field(192, ge=0)
+    """Width of the tokens; 0: no neck, tokens are the map of the stage at the token stride, as upstream gives it."""
 
 
 class DINOv3ConvNeXt(ImageEncoder):
-    """Stages at strides 4, 8, 16 (and 32); the neck sums 1x1 projections of the coarser ones at `token_stride`.
+    """Stages at strides 4 to 32; the neck sums 1x1 projections of the coarser ones at `token_stride`.
 
     Levels are the outputs of all stages but the first; the neck itself is free to move towards language.
     """
 
-    def __init__(self, cfg: VisionConfig) -> None:
+    Arch = DINOv3ConvNeXtArch
+    licence: ClassVar[str] = (
+        "DINOv3 License: derivatives carry the same agreement; acknowledge DINOv3 in publications"
+    )
+    arch: DINOv3ConvNeXtArch
+
+    def __init__(self, arch: DINOv3ConvNeXtArch) -> None:
         super().__init__()
-        self.width, self.stride_px, self.channels = cfg.neck_width, cfg.token_stride, cfg.in_channels
+        self.arch, self.patch, self.multiple = arch, (arch.token_stride,) * 2, (32, 32)
+        self.first = 1 if arch.token_stride == 8 else 2  # index of the stage at the token stride
+        self.width = arch.neck_width or arch.widths[self.first]
         self.net = DINOv3ConvNextModel(
             DINOv3ConvNextConfig(
-                num_channels=cfg.in_channels,
-                hidden_sizes=list(cfg.stage_widths),
-                depths=list(cfg.stage_depths),
-                layer_scale_init_value=1.0,  # 1e-6 is for deep pretrained nets: a tiny one would barely start
+                num_channels=len(arch.mean),
+                hidden_sizes=list(arch.widths),
+                depths=list(arch.depths),
+                layer_scale_init_value=arch.layer_scale,
             )
         )
-        self.net.layer_norm.requires_grad_(
-            False
-        )  # belongs to the pooled output, which dense features do not use
-        self.coarsest_px = cfg.coarsest_px
-        self.first = 1 if cfg.token_stride == 8 else 2  # index of the stage at the token stride
-        self.laterals = nn.ModuleList(nn.Conv2d(w, cfg.neck_width, 1) for w in cfg.stage_widths[self.first :])
-        self.norm = nn.LayerNorm(cfg.neck_width)
-        self.mix = nn.Sequential(nn.Linear(cfg.neck_width, cfg.neck_width), nn.GELU())
+        self.net.layer_norm.requires_grad_(False)  # of the pooled output, which dense features do not use
+        self.neck = Neck(arch.widths[self.first :], arch.neck_width) if arch.neck_width else None
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """See ImageEncoder."""
-        check_size(images, self.coarsest_px)
-        grid = (int(images.shape[-2]) // self.stride_px, int(images.shape[-1]) // self.stride_px)
+        grid = self.grid(images)
         maps: list[Tensor] = []
-        x = self.normalise(images, self.channels)
+        x = self.normalise(images)
         for stage in self.net.model.stages:
             x = stage(x)
             maps.append(x)
-        joined = self.laterals[-1](maps[-1])
-        for lateral, feature_map in zip(
-            reversed(self.laterals[:-1]), reversed(maps[self.first : -1]), strict=True
-        ):
-            up = F.interpolate(joined, size=feature_map.shape[-2:], mode="bilinear", align_corners=False)
-            joined = lateral(feature_map) + up
-        tokens = self.norm(as_tokens(joined))
-        tokens = tokens + self.mix(tokens)
+        used = maps[self.first :]
+        tokens = self.neck(used) if self.neck is not None else as_tokens(used[0])
         return EncoderOutput(tokens, grid, tuple(as_tokens(m) for m in maps[1:]))
+
+    def blocks(self) -> list[nn.Module]:
+        """See ImageEncoder."""
+        return list(self.net.model.stages)
+
+    @classmethod
+    def adopt(cls, raw: RawWeights) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Read a hub folder or an official .pth. Published weights have no neck: so has an encoder made of them."""
+        tensors = raw.tensors("teacher", "model", "state_dict")
+        if "norm.weight" in tensors:
+            tensors = from_official(tensors)
+        found = {f"net.model.{k}" if k.startswith("stages.") else f"net.{k}": v for k, v in tensors.items()}
+        stages = [k for k in found if re.fullmatch(r"net\.model\.stages\.\d\.layers\.\d+\.gamma", k)]
+        if not stages:
+            raise WeightsError(
+                f"these are no DINOv3 ConvNeXt weights: {sorted(tensors)[:3]}",
+                where=raw.where,
+                expected="dinov3_convnext_*.pth, or a hub folder of facebook/dinov3-convnext-*",
+            )
+        counts = [sum(key.startswith(f"net.model.stages.{s}.") for key in stages) for s in range(4)]
+        widths = [len(found.get(f"net.model.stages.{s}.layers.0.gamma", ())) for s in range(4)]
+        return {"widths": widths, "depths": counts, "neck_width": 0}, found
+
+
+class Neck(nn.Module):
+    """Sum 1x1 projections of maps, fine to coarse, at the resolution of the first; return its tokens (B, P, C)."""
+
+    def __init__(self, widths: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(w, width, 1) for w in widths)
+        self.norm = nn.LayerNorm(width)
+        self.mix = nn.Sequential(nn.Linear(width, width), nn.GELU())
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Join from the coarsest map downwards."""
+        joined = self.laterals[-1](maps[-1])
+        for lateral, finer in zip(reversed(self.laterals[:-1]), reversed(maps[:-1]), strict=True):
+            up = F.interpolate(joined, size=finer.shape[-2:], mode="bilinear", align_corners=False)
+            joined = lateral(finer) + up
+        tokens = self.norm(as_tokens(joined))
+        return tokens + self.mix(tokens)
+
+
+def from_official(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of an official .pth to those of transformers."""
+    rules = [
+        (r"^downsample_layers\.(\d)\.(\d)\.", r"stages.\1.downsample_layers.\2."),
+        (r"^stages\.(\d)\.(\d+)\.", r"stages.\1.layers.\2."),
+        (r"\.dwconv\.", ".depthwise_conv."),
+        (r"(stages\.\d\.layers\.\d+)\.norm\.", r"\1.layer_norm."),
+        (r"\.pwconv([12])\.", r".pointwise_conv\1."),
+        (r"^norm\.", "layer_norm."),
+    ]
+    renamed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if not name.startswith("norms."):  # the same norm under a second name
+            for pattern, replacement in rules:
+                name = re.sub(pattern, replacement, name)
+            renamed[name] = value
+    return renamed
