@@ -28,8 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Ask a chest X-ray in free text: score, point, box, mask. Research software, not a medical device.",
 )
-for _command in (classify, ground, segment, demo, phantom, pretrain, train, evaluate, models):
+for _command in (classify, ground, segment, demo, phantom, pretrain, train, evaluate):
     app.command()(_command)
+app.add_typer(models, name="models")
 
 
 def _show_version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ import glint.weights
 from glint.atomic import write_text, write_whole
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError, WeightsError
+from glint.model.checksums import write_sums
 from glint.model.glint import GlintModel
 from glint.model.weights import check_keys, read_safetensors
 
@@ -38,6 +39,7 @@ def save_model(model: GlintModel, folder: Path, card: str, *, half: bool = False
         for name, value in model.state_dict().items()
     }
     write_whole(folder / WEIGHTS_FILE, lambda part: save_file(tensors, part))
+    write_sums(folder)
 
 
 def save_calibration(folder: Path, scale: float, offset: float) -> None:
@@ -45,6 +47,7 @@ def save_calibration(folder: Path, scale: float, offset: float) -> None:
     tensors = read_safetensors(folder / WEIGHTS_FILE)
     tensors["calibration"] = torch.tensor([scale, offset])
     write_whole(folder / WEIGHTS_FILE, lambda part: save_file(tensors, part))
+    write_sums(folder)
 
 
 def load_model(name: str | Path) -> GlintModel:

@@ -76,8 +76,8 @@ def open_weights(source: str) -> RawWeights:
     )
 
 
-def fetch(source: str) -> Path:
-    """Return the local folder of a hub repository, downloading it unless HF_HUB_OFFLINE is set.
+def fetch(source: str, *, offline: bool = False) -> Path:
+    """Return the local folder of a hub repository, named by its revision; no network if `offline` or HF_HUB_OFFLINE.
 
     Raises:
         WeightsError: Unreachable, unknown, or gated; the message says which and what to do.
@@ -87,7 +87,10 @@ def fetch(source: str) -> Path:
 
     repository, _, revision = source.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=PATTERNS))
+        folder = snapshot_download(
+            repository, revision=revision or None, allow_patterns=PATTERNS, local_files_only=offline
+        )
+        return Path(folder)
     except GatedRepoError as error:
         raise WeightsError(
             "the repository is gated: its licence has to be accepted first",

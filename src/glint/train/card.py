@@ -4,6 +4,12 @@ from glint.config import dump_config
 from glint.config.schema import GlintConfig
 
 
+def _licence(cfg: GlintConfig) -> str:
+    """Return a paragraph on what the weights of the encoder ask of models derived from them, or ""."""
+    terms = str(cfg.vision.arch.get("licence", ""))
+    return f"The image encoder started from weights of others. {terms}.\n\n" if terms else ""
+
+
 def write_card(cfg: GlintConfig) -> str:
     """Return the card (Markdown) of a model that was trained by a recipe."""
     return f"""# {cfg.name}
@@ -12,7 +18,7 @@ Trained by GLINT on image-report pairs of `{cfg.data.manifest}`, without masks o
 {cfg.train.steps} steps of {cfg.train.batch_size} studies at {cfg.data.size_px} pixels, seed {cfg.train.seed}.
 Alignment: {cfg.align.type}; image encoder: {cfg.vision.name}; sentence encoder: {cfg.text.name}.
 
-Research software, not a medical device: not validated for clinical use.
+{_licence(cfg)}Research software, not a medical device: not validated for clinical use.
 
 ## Use
 

@@ -43,6 +43,8 @@ class EncoderArch(Settings):
     """Subtracted from pixels in [0, 1], one number a channel."""
     std: tuple[float, ...] = (0.25,)
     """Divides them afterwards."""
+    licence: str = ""
+    """What the licence of the weights it started from asks of models derived from them; goes on into every card."""
 
 
 class ImageEncoder(nn.Module):
@@ -54,7 +56,7 @@ class ImageEncoder(nn.Module):
         width: C of the tokens.
         patch: Pixels of the input per token, (Y, X), or voxels, (Z, Y, X).
         multiple: Each side of an input must be a multiple of this; `patch` unless coarser stages ask for more.
-        licence: What the licence of published weights asks of models derived from them, or "".
+        licence: What the licence of its published weights asks of models derived from them, or "".
     """
 
     Arch: ClassVar[type[EncoderArch]] = EncoderArch

@@ -130,12 +130,13 @@ def read_encoder(source: str, kind: type[ImageEncoder]) -> tuple[dict[str, Any],
     own = raw.config.get("arch")
     if isinstance(own, dict):
         return own, raw.tensors()
-    return kind.adopt(raw)
+    settings, tensors = kind.adopt(raw)
+    return {"licence": kind.licence} | settings, tensors
 
 
 def save_encoder(encoder: ImageEncoder, name: str, folder: Path) -> None:
     """Write an encoder so that `vision.init=FOLDER` finds it."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
     write_whole(folder / ENCODER_FILE, lambda part: save_file(tensors, part))
-    card = {"name": name, "arch": encoder.arch.model_dump(mode="json"), "licence": encoder.licence}
+    card = {"name": name, "arch": encoder.arch.model_dump(mode="json")}
     write_text(folder / ENCODER_CARD, json.dumps(card, indent=1) + "\n")
