@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import glint
+from glint.cli.bench import bench
 from glint.cli.demo import demo
 from glint.cli.evaluate import evaluate
 from glint.cli.models import models
@@ -31,6 +32,7 @@ app = typer.Typer(
 for _command in (classify, ground, segment, demo, phantom, pretrain, train, evaluate):
     app.command()(_command)
 app.add_typer(models, name="models")
+app.add_typer(bench, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,79 @@
+"""`glint bench`: speed and memory on this machine, as shares of what it can do."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory on this machine.")
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure speed and memory on this machine."""
+
+
+@bench.command()
+def encoders(
+    names: Annotated[list[str] | None, typer.Argument(help="Encoders; none: all.")] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Input such as 512x512 or 128x256x256 (Z first); may be repeated."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls; the median counts.")] = 3,
+    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes cuda where it is.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="Write the rows as JSON, too.")] = None,
+) -> None:
+    """Time a forward pass and a training step of image encoders with random weights; print a Markdown table."""
+    import torch
+
+    from glint.atomic import write_text
+    from glint.bench.encoders import HEAD, Row, default_shapes, run
+    from glint.bench.machine import machine_name, matmul_peak
+
+    where = torch.device(_device(device))
+    number = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(dtype)
+    if number is None:
+        raise typer.BadParameter("fp32 or bf16", param_hint="--dtype")
+    chosen, shapes = _known(names), [_shape(text) for text in size or ()]
+    peak = matmul_peak(where, number)
+    typer.echo(
+        f"{machine_name(where)}, {dtype}, batch {batch}, matrix-product peak {peak / 1e12:.3f} TFLOP/s\n"
+    )
+    typer.echo("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
+    rows: list[Row] = []
+    for name in chosen:
+        for shape in shapes or default_shapes(name):
+            for row in run(name, shape, where, number, batch, repeats):
+                rows.append(row)
+                typer.echo("| " + " | ".join(row.cells(peak)) + " |")
+    if out is not None:
+        head = {"machine": machine_name(where), "dtype": dtype, "batch": batch, "peak_flops": peak}
+        write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _known(names: list[str] | None) -> list[str]:
+    from glint.bench.encoders import SIZES
+    from glint.errors import UsageError
+
+    unknown = [name for name in names or () if name not in SIZES]
+    if unknown:
+        raise UsageError(f"there is no encoder '{unknown[0]}' to measure", expected=", ".join(SIZES))
+    return list(names or SIZES)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter("such as 512x512 or 128x256x256", param_hint="--size")
+    return tuple(map(int, parts))
