@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from glint.config import GlintConfig
+from glint.config.schema import VisionConfig
 from glint.data.dataset import PairDataset
 from glint.model.vision.registry import build_vision
 from glint.train.loop import train
@@ -37,8 +39,18 @@ def test_pretrain__makes_an_encoder_that_training_starts_from(tiny_cfg: GlintCon
     )
 
 
-def test_pretrain__loss_goes_down_and_teacher_lives(tiny_cfg: GlintConfig, tmp_path: Path):
-    cfg = override(tiny_cfg, tmp_path / "ssl", steps=40, save_every=0)
+def with_method(cfg: GlintConfig, method: str) -> GlintConfig:
+    """Return the recipe with another self-supervised method and, for jepa, an encoder that fits it."""
+    settings = {"method": method, "prototypes": 32, "predictor_width": 32, "predictor_depth": 1}
+    vision = cfg.vision
+    if method == "jepa":
+        vision = VisionConfig(name="dinov3-vit", arch={"width": 32, "depth": 4, "heads": 2})
+    return cfg.model_copy(update={"pretrain": cfg.pretrain.model_copy(update=settings), "vision": vision})
+
+
+@pytest.mark.parametrize("method", ["masked", "dino", "jepa"])
+def test_pretrain__loss_goes_down_and_teacher_lives(tiny_cfg: GlintConfig, tmp_path: Path, method: str):
+    cfg = override(with_method(tiny_cfg, method), tmp_path / "ssl", steps=40, save_every=0)
     run = pretrain(cfg).parent
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     mean = {
@@ -49,9 +61,9 @@ def test_pretrain__loss_goes_down_and_teacher_lives(tiny_cfg: GlintConfig, tmp_p
     assert mean["teacher_spread"][1] > 0.1
 
 
-def test_pretrain__resumed_run_equals_uninterrupted(tiny_cfg: GlintConfig, tmp_path: Path):
-    import shutil
-
+@pytest.mark.parametrize("method", ["masked", "dino", "jepa"])
+def test_pretrain__resumed_run_equals_uninterrupted(tiny_cfg: GlintConfig, tmp_path: Path, method: str):
+    tiny_cfg = with_method(tiny_cfg, method)
     whole = pretrain(override(tiny_cfg, tmp_path / "ssl"))
     expected = load_file(whole / "encoder.safetensors")
     shutil.rmtree(whole)

@@ -141,13 +141,33 @@ class TrainConfig(Settings):
 
 
 class PretrainConfig(Settings):
-    """Self-supervised stage: masked latent prediction with a moving-average teacher and a pixel target."""
+    """Self-supervised stage, from images alone, with a moving-average teacher."""
 
+    method: Literal["masked", "dino", "jepa"] = "masked"
+    """masked: predict latents and pixels under masks; gives a small encoder a start from random weights. dino:
+    DINOv3-style self-distillation with iBOT and Gram anchoring; adapts a published 2D encoder to one's own images.
+    jepa: dense latent prediction with deep supervision of V-JEPA 2.1, for vision transformers in 2D and 3D."""
     mask_ratio: float = Field(0.6, gt=0, lt=1)
     mask_block_px: int = Field(32, ge=8)
     ema: float = Field(0.996, gt=0, lt=1)
     pixel_weight: float = Field(1.0, ge=0)
+    """masked: weight of the pixels."""
     latent_weight: float = Field(1.0, ge=0)
+    """masked: weight of the latents."""
+    prototypes: int = Field(1024, ge=2)
+    """dino: prototypes of each head; published encoders were trained with tens of thousands."""
+    local_crops: int = Field(2, ge=0)
+    """dino: small crops of every image, besides two large ones."""
+    koleo: float = Field(0.1, ge=0)
+    """dino: weight of the spread of images."""
+    gram: float = Field(1.0, ge=0)
+    """dino: weight of Gram anchoring to the encoder that training starts from; 0 when that is random."""
+    predictor_width: int = Field(128, ge=32)
+    """jepa: width of the predictor; V-JEPA 2.1 has 384."""
+    predictor_depth: int = Field(4, ge=1)
+    """jepa: its blocks; V-JEPA 2.1 has 12 to 24."""
+    context_weight: float = Field(0.5, ge=0)
+    """jepa: weight of visible patches."""
 
 
 class GlintConfig(Settings):

@@ -26,5 +26,21 @@ def _distance(student: Tensor, teacher: Tensor, metric: Metric) -> Tensor:
         return 1 - F.cosine_similarity(s, t, dim=-1).mean()
     if metric == "smooth_l1":
         return F.smooth_l1_loss(s, t)
-    gram_s, gram_t = (F.normalize(x, dim=-1) @ F.normalize(x, dim=-1).transpose(1, 2) for x in (s, t))
-    return F.mse_loss(gram_s, gram_t)
+    return gram_distance(s, t)
+
+
+def gram_distance(student: Tensor, teacher: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Return the mean square difference of the cosines between patches of an image (DINOv3, arXiv 2508.10104).
+
+    Args:
+        student: (B, P, C).
+        teacher: (B, P, Ct); widths may differ, as cosines do not know them.
+        kept: (B, P), which patches count; None means all.
+    """
+    mine, theirs = (
+        F.normalize(x, dim=-1) @ F.normalize(x, dim=-1).transpose(1, 2) for x in (student, teacher)
+    )
+    if kept is None:
+        return F.mse_loss(mine, theirs)
+    pairs = kept[:, :, None] & kept[:, None, :]
+    return ((mine - theirs).square() * pairs).sum() / pairs.sum().clamp_min(1)
