@@ -148,8 +148,8 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _open_folder(folder: Path, source: str) -> RawWeights:
-    """Open config.json and all safetensors (one file or shards) of a folder."""
-    files = sorted(folder.glob("*.safetensors"))
+    """Open config.json and the safetensors of a folder."""
+    files = _weight_files(folder)
     if not files:
         raise WeightsError(
             "no safetensors in the weight folder",
@@ -162,6 +162,25 @@ def _open_folder(folder: Path, source: str) -> RawWeights:
         tree |= read_safetensors(file)
     own, hub = _read_json(folder / "encoder.json"), _read_json(folder / "config.json")
     return RawWeights(tree, source, own or hub, _read_json(folder / "preprocessor_config.json"))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files of the model: the named shards, else the usual file, else all safetensors there are.
+
+    Repositories may hold more: RAD-DINO's has the same weights under other names, and heads of its training.
+    """
+    index = _read_json(folder / "model.safetensors.index.json").get("weight_map", {})
+    shards = sorted({folder / Path(str(name)).name for name in index.values()})
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise WeightsError(
+            f"a part of the weights is missing: {', '.join(missing)}",
+            where=str(folder),
+            expected=f"the {len(shards)} files that model.safetensors.index.json names",
+            fix="copy or download the whole folder again",
+        )
+    usual = [folder / name for name in ("encoder.safetensors", "model.safetensors")]
+    return shards or [file for file in usual if file.is_file()][:1] or sorted(folder.glob("*.safetensors"))
 
 
 def _read(file: Path) -> Mapping[str, Any]:
