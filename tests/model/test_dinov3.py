@@ -215,6 +215,15 @@ def test_build_vision__names_what_does_not_fit(change: Any, message: str, tmp_pa
     assert error.value.fix or error.value.expected
 
 
+def test_build_vision__reads_the_old_format_of_torch_save(tmp_path: Path) -> None:
+    content, file = fixture("vit_mlp"), tmp_path / "old.pth"
+    torch.save(official(content), file, _use_new_zipfile_serialization=False)
+    net = build_vision(VisionConfig(name="dinov3-vit", init=str(file), arch=VITS["mlp"]))
+    with torch.no_grad():
+        tokens = net(content["square.image"]).tokens
+    torch.testing.assert_close(tokens, content["square.tokens"], rtol=1e-5, atol=1e-5)
+
+
 class Code:
     """Something that would run a command when unpickled."""
 

@@ -187,7 +187,11 @@ def _read(file: Path) -> Mapping[str, Any]:
     if file.suffix == ".safetensors":
         return read_safetensors(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        with file.open(
+            "rb"
+        ) as opened:  # files in the format before PyTorch 1.6 are no archives: no memory map
+            archive = opened.read(4) == b"PK\x03\x04"
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:
         code = "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
         raise WeightsError(

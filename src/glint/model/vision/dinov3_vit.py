@@ -19,6 +19,7 @@ class DINOv3ViTArch(ViTArch):
     """Settings of a DINOv3 ViT."""
 
     norm_eps: float = Field(1e-5, gt=0)
+    """Added to the variance in layer normalisation."""
     mlp_width: int = 0
     """Hidden width of the MLP; 0 means 4 * width."""
     gated_mlp: bool = False

@@ -42,7 +42,6 @@ class HubViT(ImageEncoder):
         prefix: How many tokens are no patches.
     """
 
-    arch: ViTArch
     options: ClassVar[dict[str, Any]] = {}  # for the forward pass of `net`
 
     def __init__(self, arch: ViTArch, net: nn.Module, prefix: int) -> None:
