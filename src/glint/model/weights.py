@@ -151,8 +151,8 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _open_folder(folder: Path, source: str) -> RawWeights:
-    """Open config.json and all safetensors (one file or shards) of a folder."""
-    files = sorted(folder.glob("*.safetensors"))
+    """Open config.json and the safetensors of a folder."""
+    files = _weight_files(folder)
     if not files:
         raise WeightsError(
             "no safetensors in the weight folder",
@@ -167,11 +167,34 @@ def _open_folder(folder: Path, source: str) -> RawWeights:
     return RawWeights(tree, source, own or hub, _read_json(folder / "preprocessor_config.json"))
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files of the model: the named shards, else the usual file, else all safetensors there are.
+
+    Repositories may hold more: RAD-DINO's has the same weights under other names, and heads of its training.
+    """
+    index = _read_json(folder / "model.safetensors.index.json").get("weight_map", {})
+    shards = sorted({folder / Path(str(name)).name for name in index.values()})
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise WeightsError(
+            f"a part of the weights is missing: {', '.join(missing)}",
+            where=str(folder),
+            expected=f"the {len(shards)} files that model.safetensors.index.json names",
+            fix="copy or download the whole folder again",
+        )
+    usual = [folder / name for name in ("encoder.safetensors", "model.safetensors")]
+    return shards or [file for file in usual if file.is_file()][:1] or sorted(folder.glob("*.safetensors"))
+
+
 def _read(file: Path) -> Mapping[str, Any]:
     if file.suffix == ".safetensors":
         return read_safetensors(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        with file.open(
+            "rb"
+        ) as opened:  # files in the format before PyTorch 1.6 are no archives: no memory map
+            archive = opened.read(4) == b"PK\x03\x04"
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:
         code = "weights_only" in str(error).lower() or "unsupported" in str(error).lower()
         raise WeightsError(

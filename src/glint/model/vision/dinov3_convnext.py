@@ -8,17 +8,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
 
-from glint.errors import WeightsError
 from glint.model.vision.base import EncoderArch, EncoderOutput, ImageEncoder, as_tokens
-from glint.model.vision.dinov3_vit import LVD_MEAN, LVD_STD
+from glint.model.vision.hub import count_blocks, expect_model, normalisation, shape_of
+from glint.model.vision.vit import IMAGENET_MEAN, IMAGENET_STD
 from glint.model.weights import RawWeights
 
 
 class DINOv3ConvNeXtArch(EncoderArch):
     """Settings of a DINOv3 ConvNeXt."""
 
-    mean: tuple[float, ...] = LVD_MEAN
-    std: tuple[float, ...] = LVD_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     widths: tuple[int, int, int, int] = (32, 64, 160, 256)
     """Channels of the stages at strides 4, 8, 16, 32."""
     depths: tuple[int, int, int, int] = (1, 2, 4, 1)
@@ -77,21 +77,26 @@ class DINOv3ConvNeXt(ImageEncoder):
 
     @classmethod
     def adopt(cls, raw: RawWeights) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Read a hub folder or an official .pth. Published weights have no neck: so has an encoder made of them."""
-        tensors = raw.tensors("teacher", "model", "state_dict")
+        """Read a hub folder or an official .pth. Published weights have no neck: so has an encoder made of them.
+
+        Its tokens come from the third stage, which holds most of the blocks, unless the recipe says otherwise.
+        """
+        expect_model(raw, "dinov3-convnext")
+        tensors = {
+            key.removeprefix("module.").removeprefix("backbone."): value
+            for key, value in raw.tensors("teacher", "model", "state_dict").items()
+        }
         if "norm.weight" in tensors:
             tensors = from_official(tensors)
         found = {f"net.model.{k}" if k.startswith("stages.") else f"net.{k}": v for k, v in tensors.items()}
-        stages = [k for k in found if re.fullmatch(r"net\.model\.stages\.\d\.layers\.\d+\.gamma", k)]
-        if not stages:
-            raise WeightsError(
-                f"these are no DINOv3 ConvNeXt weights: {sorted(tensors)[:3]}",
-                where=raw.where,
-                expected="dinov3_convnext_*.pth, or a hub folder of facebook/dinov3-convnext-*",
-            )
-        counts = [sum(key.startswith(f"net.model.stages.{s}.") for key in stages) for s in range(4)]
-        widths = [len(found.get(f"net.model.stages.{s}.layers.0.gamma", ())) for s in range(4)]
-        return {"widths": widths, "depths": counts, "neck_width": 0}, found
+        stages = [f"net.model.stages.{stage}.layers." for stage in range(4)]
+        channels = shape_of(found, "net.model.stages.0.downsample_layers.0.weight", raw.where)[1]
+        return {
+            "widths": [shape_of(found, f"{stage}0.gamma", raw.where)[0] for stage in stages],
+            "depths": raw.config.get("depths") or [count_blocks(found, stage) for stage in stages],
+            "neck_width": 0,
+            "token_stride": 16,
+        } | normalisation(raw, channels), found
 
 
 class Neck(nn.Module):

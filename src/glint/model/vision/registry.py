@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glint.atomic import write_text, write_whole
 from glint.config.schema import GlintConfig, VisionConfig
-from glint.errors import ConfigError
+from glint.errors import ConfigError, WeightsError
 from glint.model.vision.base import EncoderArch, Grid, ImageEncoder
 from glint.model.weights import check_keys, open_weights
 
@@ -21,8 +21,10 @@ from glint.model.weights import check_keys, open_weights
 # vision.name = "package.module:Class" in the recipe.
 ENCODERS = {
     "convnet": "glint.model.vision.convnet:ConvNet",
+    "dinov2": "glint.model.vision.dinov2:Dinov2",
     "dinov3-convnext": "glint.model.vision.dinov3_convnext:DINOv3ConvNeXt",
     "dinov3-vit": "glint.model.vision.dinov3_vit:DINOv3ViT",
+    "siglip": "glint.model.vision.siglip:Siglip",
 }
 ENCODER_FILE, ENCODER_CARD = "encoder.safetensors", "encoder.json"
 
@@ -125,10 +127,21 @@ def make_arch(cfg: VisionConfig, found: dict[str, Any] | None = None) -> Encoder
 
 
 def read_encoder(source: str, kind: type[ImageEncoder]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return settings and tensors of weights of our own (`save_encoder`) or of anybody's (`ImageEncoder.adopt`)."""
+    """Return settings and tensors of weights of our own (`save_encoder`) or of anybody's (`ImageEncoder.adopt`).
+
+    Raises:
+        WeightsError: Weights missing, damaged, or made for something else.
+    """
     raw = open_weights(source)
     own = raw.config.get("arch")
     if isinstance(own, dict):
+        name = raw.config.get("name", "")
+        if name in ENCODERS and encoder_class(name) is not kind:
+            raise WeightsError(
+                f"encoder.json describes an encoder of another kind: {name}",
+                where=source,
+                fix=f"set vision.name = {name}",
+            )
         return own, raw.tensors()
     settings, tensors = kind.adopt(raw)
     return {"licence": kind.licence} | settings, tensors
