@@ -76,7 +76,7 @@ def open_weights(source: str) -> RawWeights:
     )
 
 
-def fetch(source: str) -> Path:
+def fetch(source: str, *, patterns: list[str] = PATTERNS) -> Path:
     """Return the local folder of a hub repository, downloading it unless HF_HUB_OFFLINE is set.
 
     Raises:
@@ -87,7 +87,7 @@ def fetch(source: str) -> Path:
 
     repository, _, revision = source.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=PATTERNS))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
     except GatedRepoError as error:
         raise WeightsError(
             "the repository is gated: its licence has to be accepted first",
