@@ -14,7 +14,7 @@ from glint.model.glint import GlintModel
 from glint.model.teacher import Teacher
 from glint.model.vision.base import ImageEncoder
 from glint.model.vision.registry import build_vision, resolve_vision
-from glint.model.vision.tuning import TokenBlock, TunedEncoder, tune
+from glint.model.vision.tuning import TokenBlock, TunedEncoder, add_adapters, tune
 
 ARCHS: dict[str, dict[str, Any]] = {
     "dinov3-vit": {"width": 48, "depth": 4, "heads": 3},
@@ -152,6 +152,26 @@ def test_tune__attention_with_a_single_projection(mode: str) -> None:
     ]
     assert len(touched) == (2 if mode == "lora" else 8)  # lora_B; weight and bias of each `up`
     assert all("qkv.lora_B" in name or ".up." in name for name in touched)
+
+
+def test_add_adapters__computes_what_the_blocks_of_alta_do() -> None:
+    block: Any = QkvBlock(48)
+    attn, mlp = block.attn, block.mlp
+    add_adapters(block, 0)
+    behind, beside = block.attn, block.mlp
+    for adapter in (behind, beside):
+        assert adapter.down.out_features == 12
+        torch.nn.init.normal_(adapter.up.weight)
+        torch.nn.init.normal_(adapter.up.bias)
+
+    def bottleneck(adapter: Any, z: torch.Tensor) -> torch.Tensor:
+        return adapter.up(torch.nn.functional.gelu(adapter.down(z)))
+
+    x = torch.rand(2, 5, 48)
+    attended = attn(x)
+    middle = x + attended + bottleneck(behind, attended)
+    expected = middle + mlp(middle) + 0.5 * bottleneck(beside, middle)
+    torch.testing.assert_close(block(x), expected)
 
 
 @pytest.mark.parametrize("mode", ["lora", "adapters"])
