@@ -62,12 +62,19 @@ def test_train__writes_model_log_and_resolved_recipe(tiny_cfg: GlintConfig):
     assert not [path for path in run.rglob("*") if ".tmp" in path.name or ".part" in path.name]
 
 
-@pytest.mark.parametrize("setting", [{"size_px": 100}, {"arch": {"deepth": 3}}])
+@pytest.mark.parametrize(
+    ("section", "setting", "words"),
+    [
+        ("data", {"size_px": 100}, r"multiple of 32[\s\S]*size_px to 128"),
+        ("vision", {"arch": {"deepth": 3}}, r"vision\.arch\.deepth"),
+        ("vision", {"tuning": "lora"}, "has no attention"),
+        ("text", {"max_tokens": 513}, "512 tokens only"),
+    ],
+)
 def test_train__a_recipe_that_cannot_be_built_leaves_no_run_behind(
-    tiny_cfg: GlintConfig, setting: dict[str, Any]
+    tiny_cfg: GlintConfig, section: str, setting: dict[str, Any], words: str
 ):
-    section = "data" if "size_px" in setting else "vision"
-    with pytest.raises(ConfigError, match=r"multiple of 32[\s\S]*size_px to 128|vision\.arch\.deepth"):
+    with pytest.raises(ConfigError, match=words):
         train(override(tiny_cfg, **{section: setting}))
     assert not Path(tiny_cfg.train.out).exists()
 
@@ -81,23 +88,31 @@ def test_train__loss_goes_down(tiny_cfg: GlintConfig):
 ARCHS = {
     "dinov3-convnext": {"widths": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "neck_width": 16},
     "convnet": {"widths": [8, 8, 16], "depths": [0, 1, 1], "neck_width": 16},
+    "dinov3-vit": {"width": 48, "depth": 3, "heads": 3},
 }
 
 
 @pytest.mark.filterwarnings("ignore:loss.dfr > 0 without vision.init")
 @pytest.mark.parametrize(
-    ("encoder", "dfr", "pretrained"),
-    [("dinov3-convnext", 0.0, False), ("dinov3-convnext", 1.0, False), ("convnet", 1.0, True)],
+    ("encoder", "tuning", "dfr", "pretrained"),
+    [
+        ("dinov3-convnext", "full", 0.0, False),
+        ("dinov3-convnext", "full", 1.0, False),
+        ("convnet", "full", 1.0, True),
+        ("dinov3-vit", "lora", 1.0, True),
+        ("dinov3-vit", "adapters", 1.0, True),
+    ],
 )
 def test_train__resumed_run_equals_uninterrupted_bit_for_bit(
     tiny_cfg: GlintConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     encoder: str,
+    tuning: str,
     dfr: float,
     pretrained: bool,
 ):
-    vision = {"name": encoder, "arch": ARCHS[encoder]}
+    vision = {"name": encoder, "arch": ARCHS[encoder], "tuning": tuning}
     cfg = override(
         tiny_cfg, vision=vision, loss={"dfr": dfr}, train={"log_every": 2}, align={"token_keep": 0.7}
     )
@@ -191,6 +206,39 @@ def test_align_task__warns_of_a_random_teacher(tiny_cfg: GlintConfig):
     with pytest.warns(UserWarning, match="random features"):
         task = align_task(override(tiny_cfg, loss={"dfr": 1.0}), [])
     assert list(task.kept) == ["teacher"]  # it could not be made again, so checkpoints hold it
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "blocks"])
+def test_align_task__no_teacher_for_levels_that_cannot_move(tiny_cfg: GlintConfig, tuning: str):
+    with pytest.warns(UserWarning, match=rf"vision\.tuning={tuning} without vision\.init"):
+        task = align_task(override(tiny_cfg, loss={"dfr": 1.0}, vision={"tuning": tuning}), [])
+    assert not task.kept
+    assert not task.rebuilt
+
+
+def test_census__counts_what_learns_and_what_does_not(tiny_cfg: GlintConfig):
+    vit = {"name": "dinov3-vit", "arch": ARCHS["dinov3-vit"], "tuning": "frozen"}
+    with pytest.warns(UserWarning, match="random weights"):
+        task = align_task(override(tiny_cfg, vision=vit, text={"adapter_hidden": 0}), [])
+    vision, text, align, total = (line.split() for line in task.census())
+    assert (vision[0], vision[1], vision[-1]) == ("vision", "0", "(0.00%)")
+    assert text[:4] == [
+        "text",
+        "0",
+        "of",
+        "22,713,216",
+    ]  # all of MiniLM, though it is not saved with the model
+    assert align[1] == align[3]
+    assert total[1] == align[1]
+    assert [int(row[3].replace(",", "")) for row in (vision, text, align)] == [
+        sum(p.numel() for p in part) for part in task.parts.values()
+    ]
+
+
+def test_train__says_how_many_parameters_learn(tiny_cfg: GlintConfig, capsys: pytest.CaptureFixture[str]):
+    train(override(tiny_cfg, train={"steps": 1}))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith("%)")] == ["vision", "text", "align", "total"]
 
 
 def test_train__same_recipe_same_weights_whatever_log_and_validation(tiny_cfg: GlintConfig, tmp_path: Path):

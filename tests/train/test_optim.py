@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from glint.config.schema import OptimConfig
+from glint.config.schema import OptimConfig, VisionConfig
+from glint.model.vision.registry import build_vision
+from glint.model.vision.tuning import tune
 from glint.train.optim import build_optimizer, is_vector, rate_table, set_rates
 
 CFG = OptimConfig(lr=1.0, vision_lr=0.5, text_lr=0.1, weight_decay=0.2, warmup_steps=4)  # pyright: ignore[reportCallIssue]
@@ -42,6 +44,38 @@ def test_build_optimizer__rate_and_decay_of_each_parameter():
         "model.align.gate.beta": (1.0, 0.0),
         "model.align.image.weight": (1.0, 0.2),
     }
+
+
+@pytest.mark.parametrize("name", ["dinov3-vit", "dinov3-convnext", "convnet"])
+def test_build_optimizer__deeper_blocks_learn_slower(name: str):
+    encoder = build_vision(VisionConfig(name=name))
+    model = nn.ModuleDict({"vision": encoder, "align": nn.Linear(3, 3)})
+    named = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    cfg = CFG.model_copy(update={"layer_decay": 0.5})
+    rate = {
+        id(p): group["lr"]
+        for group in build_optimizer(named, cfg, [model]).param_groups
+        for p in group["params"]
+    }
+    blocks = encoder.blocks()
+    for above, block in enumerate(reversed(blocks), 1):
+        assert {rate[id(p)] for p in block.parameters()} == {0.5 * 0.5**above} or not list(block.parameters())
+    inside = {id(p) for block in blocks for p in block.parameters()}
+    first, last = (
+        next(key for key in keys if id(named[key]) not in inside)
+        for keys in (list(named), [key for key in reversed(named) if key.startswith("vision")])
+    )
+    below_all = {} if name == "dinov3-convnext" else {first: 0.5 * 0.5 ** (len(blocks) + 1)}
+    for key, expected in (below_all | {last: 0.5, "align.weight": 1.0}).items():
+        assert rate[id(named[key])] == expected, key
+
+
+def test_build_optimizer__new_blocks_learn_at_the_full_rate():
+    cfg = VisionConfig(name="dinov3-vit", tuning="blocks")
+    encoder = tune(build_vision(cfg), cfg)
+    named = {f"vision.{key}": p for key, p in encoder.named_parameters() if p.requires_grad}
+    groups = build_optimizer(named, CFG.model_copy(update={"layer_decay": 0.5}), [encoder]).param_groups
+    assert {group["lr"] for group in groups} == {0.5}
 
 
 @given(steps=st.integers(1, 300), warmup=st.integers(0, 400))

@@ -5,7 +5,7 @@ The defaults are the method of the paper as we specify it (docs/method.md); reci
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 
 class Settings(BaseModel):
@@ -45,18 +45,45 @@ class VisionConfig(Settings):
     .safetensors file. "" starts from random weights."""
     arch: dict[str, JsonValue] = Field(default_factory=dict)
     """Settings of the encoder's own (docs/encoders.md); what is not given comes from the weights, or is the default."""
+    tuning: Literal["full", "frozen", "blocks", "lora", "adapters"] = "full"
+    """What of the encoder learns (docs/tuning.md). full: all of it. frozen: nothing. blocks: new transformer blocks on
+    its tokens. lora: low-rank changes of attention. adapters: bottlenecks in every block."""
+    tuning_blocks: int = Field(2, ge=1)
+    """New transformer blocks of tuning=blocks."""
+    tuning_rank: int = Field(16, ge=1)
+    """Rank of tuning=lora."""
+    tuning_width: int = Field(0, ge=0)
+    """Hidden width of tuning=adapters; 0 means a quarter of the encoder's width."""
 
 
 class TextConfig(Settings):
-    """Sentence encoder: any BERT-like Hugging Face model; the packaged MiniLM needs no download."""
+    """Sentence encoder: any Hugging Face model with hidden states; the packaged MiniLM needs no download."""
 
     name: str = "minilm"
-    """"minilm", a local folder, or a hub id."""
-    trainable: bool = False
-    """Frozen encoders have their sentence vectors cached."""
-    max_tokens: int = Field(96, ge=8)
+    """"minilm", a local folder, or a hub id, "owner/name" or "owner/name@revision" (docs/tuning.md)."""
+    tuning: Literal["frozen", "full", "lora"] = "frozen"
+    """What of it learns. Vectors of a frozen encoder are cached, and it is named by the model, not saved with it."""
+    tuning_rank: int = Field(16, ge=1)
+    """Rank of tuning=lora."""
+    pooling: Literal["auto", "mean", "cls", "last"] = "auto"
+    """How the vectors of tokens become one: their mean, that of the first, that of the last. auto: as known or as the
+    folder says, else the mean."""
+    max_tokens: int = Field(0, ge=0)
+    """Longer texts are cut to so many, at least 8. 0: as known or as the folder says, else what the encoder has
+    positions for, up to 512."""
+    normalise: bool | None = None
+    """Scale sentence vectors to length 1. None: as known or as the folder says, else no."""
+    prompt: str = ""
+    """Put before each text, for encoders that were trained with an instruction."""
     adapter_hidden: int = Field(512, ge=0)
     """Hidden width of the trainable residual MLP on top of the sentence vector; 0 leaves it out."""
+
+    @field_validator("max_tokens")
+    @classmethod
+    def _none_or_some(cls, value: int) -> int:
+        if 0 < value < 8:
+            raise ValueError("must be 0 or at least 8")
+        return value
 
 
 class AlignConfig(Settings):
@@ -115,7 +142,9 @@ class OptimConfig(Settings):
     vision_lr: float = Field(1e-3, gt=0)
     """Peak rate of the image encoder."""
     text_lr: float = Field(5e-5, gt=0)
-    """Peak rate of a trainable text encoder."""
+    """Peak rate of a text encoder that learns."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Each block of the image encoder learns at this times the rate of the block above it; 1 switches that off."""
     weight_decay: float = Field(0.05, ge=0)
     warmup_steps: int = Field(100, ge=0)
     clip_norm: float = Field(1.0, gt=0)

@@ -11,6 +11,7 @@ from glint.config.schema import GlintConfig
 from glint.model.align import Aligner, Alignment
 from glint.model.text import TextEncoder
 from glint.model.vision.registry import build_vision, input_grid
+from glint.model.vision.tuning import tune
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,25 @@ class GlintModel(nn.Module):
 
     def __init__(self, cfg: GlintConfig) -> None:
         super().__init__()
-        self.vision = build_vision(cfg.vision)
-        # What the weights said of the encoder belongs to the recipe of the model from now on.
-        vision = cfg.vision.model_copy(update={"arch": self.vision.arch.model_dump(mode="json")})
-        self.cfg = cfg.model_copy(update={"vision": vision})
+        self.vision = tune(build_vision(cfg.vision), cfg.vision)
         self.text = TextEncoder(cfg.text)
+        # What the weights said of the encoders belongs to the recipe of the model from now on.
+        vision = cfg.vision.model_copy(update={"arch": self.vision.arch.model_dump(mode="json")})
+        self.cfg = cfg.model_copy(update={"vision": vision, "text": self.text.cfg})
         num_patches = math.prod(input_grid(self.vision, cfg.data.size_px))
         self.align = Aligner(cfg.align, self.text.width, self.vision.width, num_patches)
         # Platt scaling of raw scores, fitted on validation pairs by eval/calibrate.py; sigmoid(scale * s + offset).
         self.calibration: Tensor
         self.register_buffer("calibration", torch.tensor([10.0, -3.0]))
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return all parameters by part, those of a frozen sentence encoder included: for counting."""
+        text = [*self.text.parameters(), *self.text.frozen_parameters()]
+        return {
+            "vision": list(self.vision.parameters()),
+            "text": text,
+            "align": list(self.align.parameters()),
+        }
 
     @torch.inference_mode()
     def predict(self, images: Tensor, valid: Tensor | None, queries: list[str]) -> Prediction:

@@ -15,7 +15,8 @@ class Teacher(nn.Module):
 
     Batch normalisation uses the statistics of the batch at hand, as it does in the student that trains. With stored
     statistics a teacher would differ from its own copy before the first step: by 0.5 of the DFR loss for a moving
-    average whose weights lag behind the student that the statistics came from.
+    average whose weights lag behind the student that the statistics came from. Normalisation that is frozen in the
+    student uses stored statistics there (TunedEncoder), and so it does here.
 
     Args:
         encoder: What to copy.
@@ -24,17 +25,18 @@ class Teacher(nn.Module):
 
     def __init__(self, encoder: ImageEncoder, *, moving: bool = False) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.encoder = copy.deepcopy(encoder)
+        self._norms = [m for m in self.encoder.modules() if isinstance(m, _BatchNorm) and _learns(m)]
+        self.encoder.requires_grad_(False)
         self.moving = moving
         self.train()
 
     def train(self, mode: bool = True) -> Self:
         """Stay as it is, whatever the student does."""
         super().train(False)
-        for module in self.encoder.modules():
-            if isinstance(module, _BatchNorm):
-                module.train()
-                module.track_running_stats = self.moving
+        for module in self._norms:
+            module.train()
+            module.track_running_stats = self.moving
         return self
 
     @torch.no_grad()
@@ -47,3 +49,7 @@ class Teacher(nn.Module):
         """Move the weights a little towards the student's: keep * mine + (1 - keep) * theirs."""
         for mine, theirs in zip(self.encoder.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs, 1 - keep)
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())

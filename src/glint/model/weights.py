@@ -76,7 +76,7 @@ def open_weights(source: str) -> RawWeights:
     )
 
 
-def fetch(source: str, *, offline: bool = False) -> Path:
+def fetch(source: str, *, patterns: list[str] = PATTERNS, offline: bool = False) -> Path:
     """Return the local folder of a hub repository, named by its revision; no network if `offline` or HF_HUB_OFFLINE.
 
     Raises:
@@ -88,7 +88,7 @@ def fetch(source: str, *, offline: bool = False) -> Path:
     repository, _, revision = source.partition("@")
     try:
         folder = snapshot_download(
-            repository, revision=revision or None, allow_patterns=PATTERNS, local_files_only=offline
+            repository, revision=revision or None, allow_patterns=patterns, local_files_only=offline
         )
         return Path(folder)
     except GatedRepoError as error:

@@ -2,6 +2,13 @@
 
 from glint.config import dump_config
 from glint.config.schema import GlintConfig
+from glint.model.text_models import known
+
+
+def _sentence_encoder(cfg: GlintConfig) -> str:
+    """Name the sentence encoder, with the licence of its weights where we know it."""
+    traits = known(cfg.text.name)
+    return f"{cfg.text.name} ({traits.licence})" if traits else cfg.text.name
 
 
 def _licence(cfg: GlintConfig) -> str:
@@ -16,7 +23,7 @@ def write_card(cfg: GlintConfig) -> str:
 
 Trained by GLINT on image-report pairs of `{cfg.data.manifest}`, without masks or boxes:
 {cfg.train.steps} steps of {cfg.train.batch_size} studies at {cfg.data.size_px} pixels, seed {cfg.train.seed}.
-Alignment: {cfg.align.type}; image encoder: {cfg.vision.name}; sentence encoder: {cfg.text.name}.
+Alignment: {cfg.align.type}; image encoder: {cfg.vision.name}; sentence encoder: {_sentence_encoder(cfg)}.
 
 {_licence(cfg)}Research software, not a medical device: not validated for clinical use.
 

@@ -10,7 +10,9 @@ from torch import nn
 from glint.config.schema import GlintConfig
 from glint.data.cache import cache_root
 from glint.data.dataset import PairBatch, PairDataset, batch_at, fixed_batches
+from glint.model.text_models import resolve_text
 from glint.model.vision.registry import resolve_vision
+from glint.model.vision.tuning import levels_learn
 from glint.train import checkpoint
 from glint.train.log import RunLog
 from glint.train.optim import build_optimizer, rate_table
@@ -32,7 +34,8 @@ def train(cfg: GlintConfig, *, resume: bool = True) -> Path:
         TrainingError: Another run is in `train.out`, or training became non-finite.
         Stopped: SIGINT or SIGTERM came; a checkpoint is saved.
     """
-    cfg = resolve_vision(cfg.model_copy(update={"train": resolve(cfg.train)}))
+    cfg = cfg.model_copy(update={"train": resolve(cfg.train), "text": resolve_text(cfg.text)})
+    cfg = resolve_vision(cfg)
     run = open_run(cfg, resume=resume)
     if (run / "model").is_dir():
         return run / "model"
@@ -53,17 +56,14 @@ def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
 
     torch.manual_seed(cfg.train.seed)
     model = GlintModel(cfg)
-    model.text.prime(
-        texts, cache_root(Path(cfg.data.manifest)) / f"text-{model.text.cache_key()}.safetensors"
-    )
-    teacher = Teacher(model.vision) if cfg.loss.dfr > 0 else None
+    if not model.text.learns:
+        cache = cache_root(Path(cfg.data.manifest))
+        model.text.prime(texts, cache / f"text-{model.text.cache_key()}.safetensors")
+    # A copy of the student as it starts; what tuning added to it is the identity still.
+    teacher = Teacher(model.vision) if cfg.loss.dfr > 0 and levels_learn(cfg.vision) else None
     teachers: dict[str, nn.Module] = {"teacher": teacher} if teacher is not None else {}
-    if teachers and not cfg.vision.init:
-        warnings.warn(
-            "loss.dfr > 0 without vision.init holds the encoder to random features; "
-            "run `glint pretrain` first, or set loss.dfr=0",
-            stacklevel=2,
-        )
+    if not cfg.vision.init:
+        _warn_of_random_weights(cfg, held=bool(teachers))
     return Task(
         objective=Objective(cfg, model, teacher),
         trained={"model": model},
@@ -71,7 +71,23 @@ def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
         kept={} if cfg.vision.init else teachers,
         rebuilt=teachers if cfg.vision.init else {},
         export=lambda folder: save_model(model, folder, write_card(cfg)),
+        parts=model.parts(),
     )
+
+
+def _warn_of_random_weights(cfg: GlintConfig, *, held: bool) -> None:
+    if cfg.vision.tuning != "full":
+        warnings.warn(
+            f"vision.tuning={cfg.vision.tuning} without vision.init leaves the encoder at random weights; "
+            "name weights in vision.init, or set vision.tuning=full",
+            stacklevel=3,
+        )
+    elif held:
+        warnings.warn(
+            "loss.dfr > 0 without vision.init holds the encoder to random features; "
+            "run `glint pretrain` first, or set loss.dfr=0",
+            stacklevel=3,
+        )
 
 
 def fit(
@@ -80,10 +96,12 @@ def fit(
     """Train a task until `train.steps` and export it to `result`."""
     for module in task.modules():
         module.to(cfg.train.device)
-    optimizer = build_optimizer(task.parameters(), cfg.optim)
+    optimizer = build_optimizer(task.parameters(), cfg.optim, task.trained.values())
     state = TrainState(task, optimizer, rate_table(optimizer, cfg.optim, cfg.train.steps))
     checkpoint.load_newest(state, run / "checkpoints")
     with RunLog(run / "log.jsonl", start=state.step, steps=cfg.train.steps, label=cfg.name) as log:
+        for line in task.census():
+            log.say(line)
         with stop_signals() as stop:
             loop(state, data, val, log, cfg, run / "checkpoints", stop)
         if state.step < cfg.train.steps:

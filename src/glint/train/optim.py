@@ -4,19 +4,32 @@ A schedule that is an array indexed by step has no state that could get lost.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from glint.config.schema import OptimConfig
+from glint.model.vision.base import ImageEncoder
 
 
-def build_optimizer(parameters: dict[str, nn.Parameter], cfg: OptimConfig) -> torch.optim.AdamW:
-    """Return AdamW over groups (learning rate x weight decay); norms, biases and scalars do not decay."""
+def build_optimizer(
+    parameters: dict[str, nn.Parameter], cfg: OptimConfig, modules: Iterable[nn.Module] = ()
+) -> torch.optim.AdamW:
+    """Return AdamW over groups (learning rate x weight decay); norms, biases and scalars do not decay.
+
+    Args:
+        parameters: What to optimise, by full name.
+        cfg: Rates.
+        modules: Where image encoders are looked for, whose blocks `cfg.layer_decay` counts.
+    """
+    encoders = [m for module in modules for m in module.modules() if isinstance(m, ImageEncoder)]
+    above = {key: count for encoder in encoders for key, count in blocks_above(encoder).items()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         decay = 0.0 if is_vector(parameter) else cfg.weight_decay
-        groups.setdefault((base_rate(name, cfg), decay), []).append(parameter)
+        rate = base_rate(name, cfg) * cfg.layer_decay ** above.get(id(parameter), 0)
+        groups.setdefault((rate, decay), []).append(parameter)
     options = [{"params": ps, "lr": lr, "base_lr": lr, "weight_decay": wd} for (lr, wd), ps in groups.items()]
     return torch.optim.AdamW(options, betas=(0.9, 0.95), fused=True)
 
@@ -29,6 +42,23 @@ def base_rate(name: str, cfg: OptimConfig) -> float:
     if "text" in parts and "adapter" not in parts:
         return cfg.text_lr
     return cfg.lr
+
+
+def blocks_above(encoder: ImageEncoder) -> dict[int, int]:
+    """Return, by id of a parameter, by how many layers the end of the encoder is above it (BEiT, MAE).
+
+    What is registered before the blocks (patch embedding, stem) lies below block 1, n + 1 layers deep; block i of n is
+    n + 1 - i deep; what comes after (last norm, neck, new blocks) is not deep at all.
+    """
+    blocks = encoder.blocks()
+    level = {id(p): i for i, block in enumerate(blocks, 1) for p in block.parameters()}
+    depths: dict[int, int] = {}
+    met = False
+    for parameter in encoder.parameters():
+        met = met or id(parameter) in level
+        below = level.get(id(parameter), len(blocks) + 1 if met else 0)
+        depths[id(parameter)] = len(blocks) + 1 - below
+    return depths
 
 
 def is_vector(parameter: Tensor) -> bool:

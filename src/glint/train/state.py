@@ -36,6 +36,7 @@ class Task:
         rebuilt: Modules made again from the recipe at every start; checkpoints hold their hash only.
         export: Writes the result of training into a folder.
         after_step: Called after each update of the weights.
+        parts: Parameters by part of the model, whether they learn or not: for telling how many do.
     """
 
     objective: Objective
@@ -44,6 +45,7 @@ class Task:
     kept: dict[str, nn.Module] = field(default_factory=dict)
     rebuilt: dict[str, nn.Module] = field(default_factory=dict)
     after_step: Callable[[], None] = _nothing
+    parts: dict[str, list[nn.Parameter]] = field(default_factory=dict[str, list[nn.Parameter]])
 
     def modules(self) -> Iterator[nn.Module]:
         """Yield every module, to be moved to a device."""
@@ -66,6 +68,18 @@ class Task:
                     seen.add(id(parameter))
                     found[f"{prefix}.{name}"] = parameter
         return found
+
+    def census(self) -> list[str]:
+        """Return lines for the reader: how many parameters learn, by part and in all."""
+        parts = self.parts or {name: list(module.parameters()) for name, module in self.trained.items()}
+        rows = parts | {"total": [parameter for part in parts.values() for parameter in part]}
+        lines: list[str] = []
+        for name, parameters in rows.items():
+            count = sum(p.numel() for p in parameters)
+            learn = sum(p.numel() for p in parameters if p.requires_grad)
+            share = f"{learn / max(count, 1):.2%}"
+            lines.append(f"{name:<8}  {learn:,} of {count:,} parameters learn ({share})")
+        return lines
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors a checkpoint stores, by full name."""

@@ -15,6 +15,7 @@ from glint.atomic import write_text, write_whole
 from glint.config.schema import GlintConfig, VisionConfig
 from glint.errors import ConfigError, WeightsError
 from glint.model.vision.base import EncoderArch, Grid, ImageEncoder
+from glint.model.vision.tuning import tune
 from glint.model.weights import check_keys, open_weights
 
 # To add an encoder, copy _template.py and add a line here; or keep it in your own package and write
@@ -93,14 +94,14 @@ def resolve_vision(cfg: GlintConfig) -> GlintConfig:
     Nothing is computed: a recipe that cannot be trained fails here, before a run directory is made.
 
     Raises:
-        ConfigError: Unknown encoder or setting, or a size that does not fit.
+        ConfigError: Unknown encoder or setting, a size that does not fit, or a tuning that the encoder does not allow.
         WeightsError: `vision.init` missing or damaged.
     """
     kind = encoder_class(cfg.vision.name)
     found = read_encoder(cfg.vision.init, kind)[0] if cfg.vision.init else None
     arch = make_arch(cfg.vision, found)
     with torch.device("meta"):
-        input_grid(kind(arch), cfg.data.size_px)
+        input_grid(tune(kind(arch), cfg.vision), cfg.data.size_px)
     vision = cfg.vision.model_copy(update={"arch": arch.model_dump(mode="json")})
     return cfg.model_copy(update={"vision": vision})
 
