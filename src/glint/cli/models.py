@@ -73,7 +73,7 @@ def convert(
 
     if out.exists():
         raise UsageError("there is something already", where=str(out), fix="name another folder")
-    built = build_vision(VisionConfig(name=encoder, init=source))
+    built = build_vision(VisionConfig(name=encoder, init=source))  # pyright: ignore[reportCallIssue]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     save_encoder(built, encoder, part)
