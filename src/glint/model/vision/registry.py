@@ -21,8 +21,11 @@ from glint.model.weights import check_keys, open_weights
 # vision.name = "package.module:Class" in the recipe.
 ENCODERS = {
     "convnet": "glint.model.vision.convnet:ConvNet",
+    "ct-fm": "glint.model.vision.segresnet:SegResNet",
     "dinov3-convnext": "glint.model.vision.dinov3_convnext:DINOv3ConvNeXt",
     "dinov3-vit": "glint.model.vision.dinov3_vit:DINOv3ViT",
+    "i3resnet": "glint.model.vision.i3resnet:I3ResNet",
+    "primus": "glint.model.vision.primus:Primus",
 }
 ENCODER_FILE, ENCODER_CARD = "encoder.safetensors", "encoder.json"
 
