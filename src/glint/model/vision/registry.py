@@ -22,9 +22,12 @@ from glint.model.weights import check_keys, open_weights
 # vision.name = "package.module:Class" in the recipe.
 ENCODERS = {
     "convnet": "glint.model.vision.convnet:ConvNet",
+    "ct-fm": "glint.model.vision.segresnet:SegResNet",
     "dinov2": "glint.model.vision.dinov2:Dinov2",
     "dinov3-convnext": "glint.model.vision.dinov3_convnext:DINOv3ConvNeXt",
     "dinov3-vit": "glint.model.vision.dinov3_vit:DINOv3ViT",
+    "i3resnet": "glint.model.vision.i3resnet:I3ResNet",
+    "primus": "glint.model.vision.primus:Primus",
     "siglip": "glint.model.vision.siglip:Siglip",
 }
 ENCODER_FILE, ENCODER_CARD = "encoder.safetensors", "encoder.json"
