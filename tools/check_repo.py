@@ -14,8 +14,8 @@ SIZE_LIMIT_BYTES = 1_000_000
 WEIGHTS_LIMIT_BYTES = 25_000_000
 WEIGHTS_FOLDER = Path("src/glint/weights")
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".onnx", ".gguf", ".h5", ".npz", ".pkl"}
-# Tiny tensors for golden tests are not weights of a model.
-GOLDEN_FOLDER, GOLDEN_LIMIT_BYTES = Path("tests/golden"), 200_000
+# Small random tensors for parity tests are not weights of a model.
+GOLDEN_FOLDER, GOLDEN_LIMIT_BYTES = Path("tests/model/fixtures"), 1_000_000
 
 # Written so that no pattern matches its own source line.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:w[o]rk|r[o]ot|opt/(?:wheels|pypi))/|/h[o]me/\w|\.\./sh[a]red")

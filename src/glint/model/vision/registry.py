@@ -23,6 +23,7 @@ ENCODERS = {
     "convnet": "glint.model.vision.convnet:ConvNet",
     "dinov3-convnext": "glint.model.vision.dinov3_convnext:DINOv3ConvNeXt",
     "dinov3-vit": "glint.model.vision.dinov3_vit:DINOv3ViT",
+    "vjepa": "glint.model.vision.vjepa:VJEPA",
 }
 ENCODER_FILE, ENCODER_CARD = "encoder.safetensors", "encoder.json"
 
