@@ -108,7 +108,7 @@ def run(
     """Yield the rows of one encoder at one input size: forward, then training step."""
     kind, arch = SIZES[name]
     torch.manual_seed(0)
-    encoder = build_vision(VisionConfig(name=kind, arch=arch)).to(device)
+    encoder = build_vision(VisionConfig(name=kind, arch=arch)).to(device)  # pyright: ignore[reportCallIssue]
     images = torch.rand(batch, 1, *shape, device=device)
     tokens = batch * math.prod(encoder.grid(images))
     for work, call in works(encoder, images, dtype).items():
@@ -147,7 +147,7 @@ def works(encoder: ImageEncoder, images: Tensor, dtype: torch.dtype) -> dict[str
 def flops(kind: str, arch: Arch, shape: torch.Size, work: str) -> int:
     """Count the operations of a piece of work on the meta device, where nothing is computed."""
     with torch.device("meta"):
-        encoder = build_vision(VisionConfig(name=kind, arch=arch))
+        encoder = build_vision(VisionConfig(name=kind, arch=arch))  # pyright: ignore[reportCallIssue]
         images = torch.empty(shape)
         call = works(encoder, images, torch.float32)[work]
         with FlopCounterMode(display=False) as counter:

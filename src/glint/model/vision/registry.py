@@ -29,6 +29,7 @@ ENCODERS = {
     "i3resnet": "glint.model.vision.i3resnet:I3ResNet",
     "primus": "glint.model.vision.primus:Primus",
     "siglip": "glint.model.vision.siglip:Siglip",
+    "vjepa": "glint.model.vision.vjepa:VJEPA",
 }
 ENCODER_FILE, ENCODER_CARD = "encoder.safetensors", "encoder.json"
 
