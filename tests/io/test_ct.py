@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glint.errors import UsageError
+from glint.errors import DataError, UsageError
 from glint.io.ct import PRESETS, THREE_WINDOWS, Window, lay_out, preset, windowed
+from glint.io.hounsfield import hounsfield
 from glint.io.regrid import regrid
 from glint.io.volume import Volume, read_volume
 from glint.io.volume_nifti import read_nifti
@@ -92,3 +93,21 @@ def test_real_ct__agrees_with_nibabel(real_ct: Path, scan: Volume) -> None:
     index = np.array([[0, 0, 0], [132, 511, 0], [60, 100, 400]])
     ras = (image.affine @ np.c_[index[:, ::-1], np.ones(3)].T).T[:, :3]
     np.testing.assert_allclose(scan.grid.to_lps(index), ras * (-1, -1, 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("padding", [-1024, -2000, -2048, -3024])
+@pytest.mark.parametrize(
+    ("shift", "words"), [(-1024, "applied twice"), (-1000, "applied twice"), (1024, "without rescale")]
+)
+@pytest.mark.parametrize(
+    "part", [np.s_[:], np.s_[:30], np.s_[:, 150:300, 150:300]], ids=["all", "low", "inner"]
+)
+def test_real_ct__shifted_scales_are_recognised(
+    scan: Volume, padding: int, shift: int, words: str, part: tuple[slice, ...]
+) -> None:
+    """Whole, its lowest 7.5 cm (little lung), and from within the chest; with the padding that scanners write."""
+    assert scan.valid is not None
+    stored = np.where(scan.valid, scan.hu, padding)[part][::2, ::4, ::4].astype(np.float32)
+    assert np.abs(hounsfield(stored.copy(), None, "scan").hu - stored).max() <= padding * -1 - 1000
+    with pytest.raises(DataError, match=words):
+        hounsfield(stored + shift, None, "scan")

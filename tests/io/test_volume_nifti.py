@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +231,8 @@ def test_read__more_than_memory_is_refused_before_reading(
 @given(at=st.integers(0, 351), byte=st.integers(0, 255))
 def test_read__any_damaged_header_is_read_or_refused(tmp_path: Path, scan: Scan, at: int, byte: int) -> None:
     path = patched(at, bytes([byte]))(tmp_path, scan)
-    try:
-        read_volume(path)
-    except DataError as error:
-        assert error.what
+    with suppress(DataError):
+        assert read_volume(path).hu.shape[0] >= 8
 
 
 @pytest.mark.parametrize("name", ["mask.nii", "mask.nii.gz"])

@@ -2,11 +2,14 @@
 
 import bz2
 import gzip
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from glint.errors import DataError
@@ -137,3 +140,13 @@ def test_read__other_files_say_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(gzip.compress(bytes(5000))[:20])
     with pytest.raises(DataError, match="cut short"):
         read_volume(tmp_path / "file")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(4, len(TEXT) + 2), byte=st.integers(0, 255))
+def test_read__any_damaged_header_is_read_or_refused(tmp_path: Path, scan: Scan, at: int, byte: int) -> None:
+    path = written(tmp_path, TEXT.format("raw"), scan.astype(">i2").tobytes())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+    with suppress(DataError):
+        assert read_volume(path).hu.shape[0] >= 8

@@ -1,8 +1,4 @@
-"""Which files of a folder are one scan, in which order, and where their slices are.
-
-Order, distances and tilt come from ImagePositionPatient and ImageOrientationPatient alone: file names, instance
-numbers, slice thickness and the tag of the gantry tilt are often wrong. A series without clear geometry is refused.
-"""
+"""Which files of a folder belong together: DICOM series found, listed without patient data, and chosen from."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,11 +28,6 @@ TAGS = (
     "ImageOrientationPatient",
     "PixelSpacing",
 )
-ANGLE_TOLERANCE = 1e-3
-"""Of direction cosines: they are stored with few digits."""
-STEP_TOLERANCE, STEP_TOLERANCE_MM = 0.05, 0.06
-"""Of a slice distance, and in mm: positions are stored with few digits, some with one behind the point."""
-TILT_DEG = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +78,6 @@ class Series:
         return f"{self.number}: {self.kind}, {len(self.slices)} slices of {columns} x {rows}"
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Slices in order.
-
-    Attributes:
-        slices: Foot to head along the normal of the first image plane, or whatever that normal means.
-        affine: (4, 4) array index (slice, row, column, 1) -> LPS mm.
-        positions: (N,) where the slices are, in steps of the affine; 0, 1, 2 ... when nothing is missing.
-        notes: What was noticed.
-    """
-
-    slices: tuple[Slice, ...]
-    affine: NDArray[np.float64]
-    positions: NDArray[np.float64]
-    notes: tuple[str, ...]
-
-
 def find_series(folder: Path) -> tuple[list[Series], int]:
     """Read the headers of all DICOM files under a folder; call it inside `quiet`.
 
@@ -125,14 +99,18 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
     others = 0
     for path in paths:
         header = read_dataset(path, TAGS) if _is_dicom(path) else None
-        if header is None or not header.get("Rows") or not header.get("Columns"):
-            if header is not None and _is_cut(header):
-                raise DataError(
-                    "a DICOM file of the folder is damaged or cut short", where=str(path), fix="copy it again"
-                )
-            others += 1
-            continue
-        groups[str(header.get("SeriesInstanceUID", "")), _kind(header)].append(_slice(header, path))
+        try:
+            if header is not None and header.get("Rows") and header.get("Columns"):
+                groups[str(header.get("SeriesInstanceUID", "")), _kind(header)].append(_slice(header, path))
+                continue
+            cut = header is not None and _is_cut(header)
+        except Exception:  # noqa: BLE001 - pydicom parses elements late, and raises anything on damaged ones
+            cut = True
+        if cut:
+            raise DataError(
+                "a DICOM file of the folder is damaged or cut short", where=str(path), fix="copy it again"
+            )
+        others += 1
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     return [Series(n, uid, kind, tuple(found)) for n, ((uid, kind), found) in enumerate(ordered, 1)], others
 
@@ -169,126 +147,6 @@ def choose(found: Sequence[Series], wanted: str, where: str) -> Series:
             fix=f'choose one by its number, e.g. series="{usable[0].number}"',
         )
     return usable[0]
-
-
-def stack(series: Series, where: str, *, fill_gaps: bool) -> Stack:
-    """Put the slices of a series in order and say where they are.
-
-    Raises:
-        DataError: Geometry missing or mixed, two slices in one place, slices missing, uneven or shifted sideways.
-    """
-    first = series.slices[0]
-    for item in series.slices:
-        _check_plane(item, first, where)
-    slices, notes = _without_copies(series.slices)
-    axes, spacing = _planes(first, where)
-    normal = np.cross(axes[0], axes[1])
-    slices = tuple(sorted(slices, key=lambda item: float(_position(item, where) @ normal)))
-    positions = np.array([_position(item, where) for item in slices])
-    depth = (positions - positions[0]) @ normal
-    gaps = np.diff(depth)
-    if gaps.size == 0 or gaps.min() < 1e-3:
-        raise DataError(
-            f"{int((gaps < 1e-3).sum()) + 1} slices of the series are in the same place: it holds several phases or "
-            "reconstructions",
-            where=where,
-            fix="put each into a folder of its own",
-        )
-    steps, gap_notes = _steps(depth, where, fill_gaps)
-    step = (positions[-1] - positions[0]) / steps[-1]
-    aside = np.linalg.norm(positions - positions[0] - steps[:, None] * step, axis=1).max()
-    if aside > max(0.5 * min(spacing), STEP_TOLERANCE * float(np.linalg.norm(step))):
-        raise DataError(
-            f"the slices of the series are shifted against each other, by up to {aside:.3g} mm",
-            where=where,
-            expected="slices along one straight line",
-        )
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, axes[1] * spacing[0], axes[0] * spacing[1]
-    affine[:3, 3] = positions[0]
-    tilt = float(np.degrees(np.arccos(min(1.0, step @ normal / np.linalg.norm(step)))))
-    if tilt > TILT_DEG:
-        notes += (f"gantry tilt of {tilt:.1f} degrees: the grid is sheared, its affine is exact",)
-    return Stack(slices, affine, steps, notes + gap_notes)
-
-
-def _steps(
-    depth: NDArray[np.float64], where: str, fill_gaps: bool
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return the positions of slices in units of one step, which is the usual distance."""
-    gaps = np.diff(depth)
-    usual = float(np.median(gaps))
-    even = np.arange(len(depth), dtype=np.float64)
-    mean = depth[-1] / even[-1]
-    slack = max(STEP_TOLERANCE * usual, STEP_TOLERANCE_MM)
-    if np.abs(depth - even * mean).max() <= slack:
-        return even, ()
-    whole = np.rint(gaps / usual)
-    if whole.min() >= 1 and np.abs(gaps - whole * usual).max() <= 2 * slack:
-        after = ", ".join(str(int(at) + 1) for at in np.nonzero(whole > 1)[0][:5])
-        what = f"{int(whole.sum()) - len(gaps)} slices of the series are missing (after slice {after})"
-        steps = np.concatenate([[0], np.cumsum(whole)])
-    else:
-        what = f"the slices of the series are {gaps.min():.3g} to {gaps.max():.3g} mm apart"
-        steps = depth / usual
-        # The last slice must be on the grid, too: masks are wanted up to it.
-        steps *= max(1.0, np.rint(steps[-1])) / steps[-1]
-    if not fill_gaps:
-        raise DataError(
-            what,
-            where=where,
-            expected="slices at equal distances",
-            fix="copy the missing files, or read it with fill_gaps=True: values in between are interpolated",
-        )
-    return steps, (what + ": interpolated onto a regular grid",)
-
-
-def _without_copies(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple[str, ...]]:
-    """Drop further files of the same instance: exports hold such copies."""
-    unique = {item.instance or str(item.path): item for item in reversed(slices)}
-    dropped = len(slices) - len(unique)
-    return tuple(unique.values()), ((f"{dropped} copies of slices were left out",) if dropped else ())
-
-
-def _check_plane(item: Slice, first: Slice, where: str) -> None:
-    """Refuse slices that are not parallel, or of another size, than the first."""
-    axes, spacing = _planes(item, where)
-    first_axes, first_spacing = _planes(first, where)
-    what = ""
-    if item.size != first.size:
-        what = "sizes"
-    elif np.abs(axes - first_axes).max() > ANGLE_TOLERANCE:
-        what = "orientations"
-    elif not np.allclose(spacing, first_spacing, rtol=1e-3):
-        what = "pixel sizes"
-    if what:
-        raise DataError(
-            f"the slices of the series have different {what}",
-            where=where,
-            expected="one stack of parallel slices",
-            fix="put each stack into a folder of its own",
-        )
-
-
-def _planes(item: Slice, where: str) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return orientation and pixel size of a slice."""
-    if item.axes is None or item.spacing_mm is None:
-        raise _unplaced(where)
-    return item.axes, item.spacing_mm
-
-
-def _position(item: Slice, where: str) -> NDArray[np.float64]:
-    if item.position is None:
-        raise _unplaced(where)
-    return item.position
-
-
-def _unplaced(where: str) -> DataError:
-    return DataError(
-        "a slice of the series does not say where it is (position, orientation or pixel size)",
-        where=where,
-        fix="export the series again",
-    )
 
 
 def _is_dicom(path: Path) -> bool:
@@ -336,6 +194,6 @@ def _numbers(header: Dataset, name: str, count: int) -> NDArray[np.float64] | No
     """Return finite numbers of an element, or None."""
     try:
         values = np.array([float(value) for value in header.get(name) or ()])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # text, or a single number
         return None
     return values if values.shape == (count,) and np.isfinite(values).all() else None

@@ -75,27 +75,21 @@ def _check_range(values: NDArray[np.float32], valid: NDArray[np.bool_] | None, w
     sample = values[thin] if valid is None else values[thin][valid[thin]]
     if sample.size == 0 or sample.min() == sample.max():
         raise DataError("the volume is constant: every voxel has the same value", where=where)
+    _check_shift(sample, where)
     low, high = float(sample.min()), float(sample.max())
-    # A single lowest value far below air is the usual padding: it says nothing about the scale.
-    body = sample[sample > low] if low < PADDING_BELOW_HU else sample
-    if _share(body, -SHIFT_HU + SOFT_HU[0], -SHIFT_HU + SOFT_HU[1]) > 0.1 and (
-        _share(body, *SOFT_HU) < 0.02 and _share(body, high=PADDING_BELOW_HU) > 0.005
-    ):
+    if _share(sample, high=GAS_HU) < MIN_SHARE:
+        kind = "they are no Hounsfield units"
+        if low >= -1 and high <= 1:
+            kind = "they were scaled to [0, 1] or [-1, 1]"
+        elif low >= 0 and high <= 255:
+            kind = "they were scaled to grey levels, or are labels"
         raise DataError(
-            "the volume is about 1024 HU too low: the rescale intercept seems to have been applied twice",
+            f"the values of the volume go from {low:g} to {high:g}: {kind}, or this is no CT of a chest",
             where=where,
-            expected="air near -1000 and soft tissue near 40 HU",
-            fix="convert the scan again, or read it with add_hu=1024",
+            expected="a chest CT in Hounsfield units: lungs and the air around the body are below -500",
+            fix="give the scan as it came from the scanner",
         )
-    if _share(body, high=PADDING_BELOW_HU) > 0.9:
-        raise DataError(
-            "hardly any value of the volume is above -1500 HU: its rescale is wrong",
-            where=where,
-            expected="air near -1000 and soft tissue near 40 HU",
-        )
-    if _share(body, high=GAS_HU) < MIN_SHARE:
-        raise _no_gas(body, low, high, where)
-    if _share(body, low=GAS_HU) < MIN_SHARE:
+    if _share(sample, low=GAS_HU) < MIN_SHARE:
         raise DataError(
             "the volume shows nothing but air: no value is above -500 HU",
             where=where,
@@ -103,27 +97,33 @@ def _check_range(values: NDArray[np.float32], valid: NDArray[np.bool_] | None, w
         )
 
 
-def _no_gas(body: NDArray[np.float32], low: float, high: float, where: str) -> DataError:
-    """Say what a volume without air looks like."""
-    expected = "a chest CT in Hounsfield units: lungs and the air around the body are below -500"
-    if low > -SOFT_HU[1] and _share(body, SHIFT_HU + SOFT_HU[0], SHIFT_HU + SOFT_HU[1]) > 0.1:
-        return DataError(
-            "the volume looks like stored values without rescale: everything is about 1024 HU too high",
+def _check_shift(sample: NDArray[np.float32], where: str) -> None:
+    """Refuse values that were rescaled twice, never or wrongly."""
+    # The lowest value may be padding, which says nothing about the scale.
+    above = sample[sample > sample.min()]
+    body = above if sample.min() < PADDING_BELOW_HU else sample
+    what, add = "", 0.0
+    if _share(body, high=PADDING_BELOW_HU) > 0.005 and _soft(body) < 0.02 and _soft(body, -SHIFT_HU) > 0.1:
+        what = "is about 1024 HU too low: the rescale intercept seems to have been applied twice"
+        add = SHIFT_HU
+    elif above.min() > SOFT_HU[0] and _soft(above, SHIFT_HU) > 0.1:
+        what = "looks like stored values without rescale: everything is about 1024 HU too high"
+        add = -SHIFT_HU
+    elif _share(body, high=PADDING_BELOW_HU) > 0.9:
+        what = "has hardly any value above -1500 HU: its rescale is wrong"
+    if what:
+        raise DataError(
+            f"the volume {what}",
             where=where,
-            expected=expected,
-            fix="convert the scan again, or read it with add_hu=-1024 once you know that it is a CT",
+            expected="air near -1000 and soft tissue near 40 HU",
+            fix="convert the scan again"
+            + (f", or read it with add_hu={add:g} once you know that it is a CT" if add else ""),
         )
-    kind = "they are no Hounsfield units"
-    if low >= -1 and high <= 1:
-        kind = "they were scaled to [0, 1] or [-1, 1]"
-    elif low >= 0 and high <= 255:
-        kind = "they were scaled to grey levels, or are labels"
-    return DataError(
-        f"the values of the volume go from {low:g} to {high:g}: {kind}, or this is no CT of a chest",
-        where=where,
-        expected=expected,
-        fix="give the scan as it came from the scanner",
-    )
+
+
+def _soft(values: NDArray[np.float32], shift_hu: float = 0.0) -> float:
+    """Return the share of voxels that would be soft tissue in a scale that is shifted."""
+    return _share(values, SOFT_HU[0] + shift_hu, SOFT_HU[1] + shift_hu)
 
 
 def _share(values: NDArray[np.float32], low: float = -np.inf, high: float = np.inf) -> float:

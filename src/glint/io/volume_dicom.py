@@ -1,4 +1,4 @@
-"""A CT from a folder of DICOM slices: place from dicom_series.py, values by each slice's own rescale."""
+"""A CT from a folder of DICOM slices: place from dicom_stack.py, values by each slice's own rescale."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 from glint.errors import DataError
 from glint.io.codecs import decode
 from glint.io.dicom_file import quiet, read_dataset
-from glint.io.dicom_series import Slice, Stack, choose, find_series, stack
+from glint.io.dicom_series import Slice, choose, find_series
+from glint.io.dicom_stack import Stack, stack
 from glint.io.limits import check_volume_shape
 from glint.io.volume import RawVolume
 from glint.io.voxel_grid import VoxelGrid, check_affine
@@ -24,7 +25,7 @@ def read_series(folder: Path, *, series: str, fill_gaps: bool) -> RawVolume:
         fill_gaps: Interpolate missing and uneven slices.
 
     Raises:
-        DataError: See dicom_series.py; or pixels that cannot be decoded, or are no HU.
+        DataError: See dicom_series.py and dicom_stack.py; or pixels that cannot be decoded, or are no HU.
     """
     where = str(folder)
     with quiet():
@@ -60,20 +61,15 @@ def _read_slice(item: Slice) -> tuple[NDArray[np.float32], NDArray[np.bool_] | N
     """Return (Y, X) HU of a slice, and where it is padding."""
     where = str(item.path)
     data = read_dataset(item.path)
-    if data.get("SamplesPerPixel") != 1 or not str(data.get("PhotometricInterpretation", "")).startswith(
-        "MONO"
-    ):
-        raise DataError("a slice of the series is a colour picture", where=where, expected="MONOCHROME2")
-    # Densities, atomic numbers and the like of spectral scanners say so here.
-    unit = str(data.get("RescaleType") or "HU")
-    if unit not in ("HU", "US"):
-        raise DataError("the values of the series are no Hounsfield units", where=where, expected="HU")
     try:
+        _check_kind(data, where)
         stored = decode(data, str(data.file_meta.get("TransferSyntaxUID", "")))
         slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
         if stored.shape != item.size or not np.isfinite((slope, intercept)).all() or slope == 0:
             raise ValueError("size or rescale")
         padding = _padding(data, stored)
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(
             "the pixels of a slice cannot be decoded: the file is damaged, cut short, or of a kind that GLINT cannot "
@@ -82,6 +78,18 @@ def _read_slice(item: Slice) -> tuple[NDArray[np.float32], NDArray[np.bool_] | N
             fix="copy the file again, or convert it to an uncompressed one",
         ) from error
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept), padding
+
+
+def _check_kind(data: Dataset, where: str) -> None:
+    """Refuse what is not one grey picture in HU."""
+    if data.get("SamplesPerPixel") != 1 or not str(data.get("PhotometricInterpretation", "")).startswith(
+        "MONO"
+    ):
+        raise DataError("a slice of the series is a colour picture", where=where, expected="MONOCHROME2")
+    # Densities, atomic numbers and the like of spectral scanners say so here.
+    unit = str(data.get("RescaleType") or "HU")
+    if unit not in ("HU", "US"):
+        raise DataError("the values of the series are no Hounsfield units", where=where, expected="HU")
 
 
 def _padding(data: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
