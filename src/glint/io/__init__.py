@@ -1,1 +1,1 @@
-"""Files in and out: radiographs, letterbox geometry, pictures. No torch in here."""
+"""Files in and out: radiographs, CT volumes, their geometry, pictures. No torch in here."""

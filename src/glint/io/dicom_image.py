@@ -4,24 +4,17 @@ MONOCHROME1 (low = bright) is turned after the VOI LUT, which is defined on valu
 Header values never enter messages, but for modality, photometric interpretation and sizes.
 """
 
-import logging
-import warnings
-import zlib
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import read_file_meta_info
+from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from glint.errors import DataError
 from glint.io.codecs import decode
-from glint.io.limits import MAX_FILE_BYTES, check_shape
+from glint.io.dicom_file import quiet, read_dataset
+from glint.io.limits import check_shape
 from glint.io.radiograph import Stored
 from glint.io.raster import grey
 
@@ -36,8 +29,8 @@ def read_dicom(path: Path) -> Stored:
         DataError: No radiograph, a volume, a colour picture, damaged, cut short or too large.
     """
     where = str(path)
-    with _quiet():
-        data = _read(path)
+    with quiet():
+        data = read_dataset(path)
         syntax = str(data.file_meta.get("TransferSyntaxUID", ""))
         _check_header(data, where)
         try:
@@ -51,33 +44,6 @@ def read_dicom(path: Path) -> Stored:
                 fix="copy the file again, or convert it to an uncompressed one",
             ) from error
         return _interpret(data, stored, where)
-
-
-def _read(path: Path) -> FileDataset:
-    try:
-        _refuse_inflation(path)
-        return dcmread(path)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            "the DICOM file is damaged or cut short",
-            where=str(path),
-            expected="a whole DICOM file",
-            fix="copy it again",
-        ) from error
-
-
-def _refuse_inflation(path: Path) -> None:
-    """Stop a deflated file that unpacks to more than any radiograph has, before pydicom unpacks it."""
-    meta = read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    body = path.read_bytes()[132 + 12 + int(meta.FileMetaInformationGroupLength) :]
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-    unpacker.decompress(body, MAX_FILE_BYTES)
-    if unpacker.unconsumed_tail:
-        raise DataError("the deflated DICOM file unpacks to more than any radiograph has", where=str(path))
 
 
 def _check_header(data: Dataset, where: str) -> None:
@@ -167,17 +133,3 @@ def _spacing(data: Dataset) -> tuple[tuple[float, float] | None, tuple[str, ...]
         if 0 < y < 100 and 0 < x < 100:
             return (y, x), ()
     return None, ("the file does not say its pixel size",)
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Keep pydicom silent: its warnings quote header values, which may tell of a patient."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -12,6 +12,14 @@ MAX_PIXELS = 80_000_000
 MAX_ASPECT = 8.0
 MAX_FILE_BYTES = 1 << 29
 
+MIN_VOLUME_SIDE = 8
+"""Fewer slices are a localizer or a part of a scan."""
+MAX_VOLUME_SIDE = 8192
+MAX_VOLUME_FILE_BYTES = 1 << 33
+BYTES_PER_VOXEL = 12
+"""At the peak of reading: what the file holds, float32, and a copy while it is turned or resampled."""
+MEMORY_INFO = Path("/proc/meminfo")
+
 
 def check_file(path: Path) -> None:
     """Refuse what is not a readable file of a sensible length.
@@ -19,18 +27,31 @@ def check_file(path: Path) -> None:
     Raises:
         DataError: Missing, a folder, empty, or larger than any radiograph.
     """
-    where = str(path)
     if path.is_dir():
         raise DataError(
             "a folder was given where one image file is needed",
-            where=where,
+            where=str(path),
             expected="one DICOM, PNG or JPEG file",
             fix="name a file inside the folder",
         )
+    _check_readable(path, "a DICOM, PNG or JPEG file", "radiograph", MAX_FILE_BYTES)
+
+
+def check_volume_file(path: Path) -> None:
+    """Refuse what is not a readable NIfTI or NRRD file of a sensible length.
+
+    Raises:
+        DataError: Missing, empty, or larger than any scan.
+    """
+    _check_readable(path, "a NIfTI or NRRD file", "scan", MAX_VOLUME_FILE_BYTES)
+
+
+def _check_readable(path: Path, expected: str, kind: str, max_bytes: int) -> None:
+    where = str(path)
     if not path.exists():
         raise DataError("there is no such file", where=where, fix="check the path")
     if not path.is_file():
-        raise DataError("this is not an ordinary file", where=where, expected="a DICOM, PNG or JPEG file")
+        raise DataError("this is not an ordinary file", where=where, expected=expected)
     try:
         size = path.stat().st_size
         with path.open("rb"):
@@ -44,11 +65,11 @@ def check_file(path: Path) -> None:
         ) from error
     if size == 0:
         raise DataError("the file is empty", where=where, fix="copy it again")
-    if size > MAX_FILE_BYTES:
+    if size > max_bytes:
         raise DataError(
-            f"the file has {size / 2**20:.0f} MiB; no radiograph has",
+            f"the file has {size / 2**20:.0f} MiB; no {kind} has",
             where=where,
-            expected=f"at most {MAX_FILE_BYTES >> 20} MiB",
+            expected=f"at most {max_bytes >> 20} MiB",
         )
 
 
@@ -82,3 +103,52 @@ def check_shape(height: int, width: int, where: str) -> None:
             where=where,
             expected=f"a side ratio of at most {MAX_ASPECT:g}",
         )
+
+
+def check_volume_shape(shape: tuple[int, ...], where: str) -> None:
+    """Refuse volumes that are too small to be scans, or too large for this machine.
+
+    Args:
+        shape: Voxels along each axis, as the header says.
+        where: File, for the message.
+
+    Raises:
+        DataError: Not three axes, out of bounds, or more than the memory that is free now.
+    """
+    size = " x ".join(str(side) for side in shape)
+    if len(shape) != 3:
+        raise DataError(
+            f"the file holds {len(shape)} axes ({size}), not a volume",
+            where=where,
+            expected="one 3D volume",
+            fix="store one phase, time or channel in a file of its own" if len(shape) > 3 else "",
+        )
+    if min(shape) < MIN_VOLUME_SIDE:
+        raise DataError(
+            f"the volume is too small: {size} voxels" + (" (a single slice)" if min(shape) == 1 else ""),
+            where=where,
+            expected=f"at least {MIN_VOLUME_SIDE} voxels along each axis",
+        )
+    if max(shape) > MAX_VOLUME_SIDE:
+        raise DataError(
+            f"the volume is too large: its header says {size} voxels",
+            where=where,
+            expected=f"at most {MAX_VOLUME_SIDE} voxels along an axis",
+        )
+    need, free = BYTES_PER_VOXEL * shape[0] * shape[1] * shape[2], _free_bytes()
+    if free is not None and need > free:
+        raise DataError(
+            f"the volume does not fit into memory: {size} voxels need about {need / 2**30:.1f} GiB, "
+            f"{free / 2**30:.1f} GiB are free",
+            where=where,
+            fix="reduce or crop the scan, or use a machine with more memory",
+        )
+
+
+def _free_bytes() -> int | None:
+    """Return the memory that can be had without swapping, or None where the system does not say."""
+    try:
+        lines = MEMORY_INFO.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
