@@ -1,0 +1,88 @@
+"""Gated pooling in plain PyTorch: the definition of truth for every faster form.
+
+    c[s,b,p] = <t_s, v_bp>                       cosine in the alignment space
+    z[s,b,p] = alpha <q_s, k_bp> + beta          gate logit;  g = sigmoid(z), 0 where a patch is not valid
+    mass[s,b] = sum_p g
+    null_mass, null_token:  score = (sum_p g c + eps0 <t_s, u>) / (eps0 + mass)        u = 0 for null_mass
+    l2_mean:                score = <t_s, y> / |y|,   y = sum_p g v_bp
+
+Axes: S sentences, B images, P patches, D alignment width, G gate width. An image whose patches are all invalid has
+mass 0 and the score of an empty gate: <t_s, u>, and 0 for l2_mean.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Pool = Literal["null", "l2_mean"]
+TINY = 1e-6  # least length of a pooled vector
+
+
+@dataclass(frozen=True, slots=True)
+class GateInputs:
+    """Everything the operation depends on.
+
+    Attributes:
+        text: (S, D) unit vectors t.
+        queries: (S, G) unit vectors q.
+        patches: (B, P, D) unit vectors v.
+        keys: (B, P, G) unit vectors k.
+        valid: (B, P) bool, False on padding.
+        alpha: () gate scale.
+        beta: () gate offset.
+        eps0: () null mass; not used by l2_mean.
+        null: (D,) unit vector u, zeros for null_mass; not used by l2_mean.
+    """
+
+    text: Tensor
+    queries: Tensor
+    patches: Tensor
+    keys: Tensor
+    valid: Tensor
+    alpha: Tensor
+    beta: Tensor
+    eps0: Tensor
+    null: Tensor
+
+    def check(self) -> None:
+        """Raise a ValueError that names what does not fit."""
+        sentences, width = self.text.shape
+        images, patches, _ = self.patches.shape
+        wanted = {
+            "queries": (sentences, self.keys.shape[-1]),
+            "patches": (images, patches, width),
+            "keys": (images, patches, self.queries.shape[-1]),
+            "valid": (images, patches),
+            "null": (width,),
+            "alpha": (),
+            "beta": (),
+            "eps0": (),
+        }
+        for name, shape in wanted.items():
+            found = tuple(getattr(self, name).shape)
+            if found != shape:
+                raise ValueError(f"{name} has the shape {found}, expected {shape}")
+        if self.valid.dtype != torch.bool:
+            raise ValueError(f"valid is {self.valid.dtype}, expected bool")
+        kinds = {getattr(self, name).dtype for name in ("text", "queries", "patches", "keys")}
+        if len(kinds) != 1 or not kinds.pop().is_floating_point:
+            raise ValueError("text, queries, patches and keys must have one floating-point type")
+
+
+def gated_pool_reference(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Tensor]:
+    """Return scores (S, B) and gate masses (S, B)."""
+    gate, cosine = gate_and_cosine(x)
+    mass = gate.sum(-1)
+    if pool == "l2_mean":
+        pooled = torch.einsum("sbp,bpd->sbd", gate, x.patches)
+        return (gate * cosine).sum(-1) / pooled.norm(dim=-1).clamp_min(TINY), mass
+    closed = (x.text @ x.null)[:, None]
+    return ((gate * cosine).sum(-1) + x.eps0 * closed) / (x.eps0 + mass), mass
+
+
+def gate_and_cosine(x: GateInputs) -> tuple[Tensor, Tensor]:
+    """Return the maps of all pairs: gate and cosine, both (S, B, P)."""
+    logits = x.alpha * torch.einsum("sg,bpg->sbp", x.queries, x.keys) + x.beta
+    return logits.sigmoid() * x.valid, torch.einsum("sd,bpd->sbp", x.text, x.patches)
