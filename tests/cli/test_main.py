@@ -46,7 +46,8 @@ def test_models__lists_what_load_accepts(glint: Command) -> None:
 
     done = glint("models")
     assert done.status == 0
-    assert [line.split("\t")[0] for line in done.out.splitlines()] == packaged_models()
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert [row[1] for row in rows if row[0] == "model"] == packaged_models()
 
 
 def test_wrong_words__have_status_2(glint: Command) -> None:
