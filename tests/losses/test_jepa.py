@@ -1,5 +1,7 @@
 """Latent prediction: masks, distances, targets, gradients."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,6 +63,20 @@ def test_latent_prediction__hidden_pixels_do_not_reach_the_student(shape: tuple[
     hidden, again = task._hide(images, mask, seeded(2)), task._hide(other, mask, seeded(2))
     assert torch.allclose(hidden, again, atol=1e-5)
     assert torch.equal(hidden[~under], images[~under])
+
+
+@pytest.mark.parametrize("slices", [1, 4])
+def test_latent_prediction__volumes_and_single_slices_train_a_video_encoder(slices: int) -> None:
+    torch.manual_seed(0)
+    arch = {"patch_px": 8, "width": 48, "depth": 4, "heads": 4}
+    task = LatentPrediction(SMALL, build_vision(VisionConfig(name="vjepa", arch=arch)))  # pyright: ignore
+    plain = batch(2, 32)
+    volumes = torch.rand(2, 1, slices, 32, 32, generator=seeded(0))
+    given = plain if slices == 1 else dataclasses.replace(plain, images=volumes)  # an X-ray is a single slice
+    loss, _ = task(given, seeded(1))
+    loss.backward()
+    embedding = task.vision.net.patch_embed_img if slices == 1 else task.vision.net.patch_embed  # pyright: ignore
+    assert float(embedding.proj.weight.grad.abs().sum()) > 0
 
 
 def test_latent_prediction__encoders_with_several_grids_are_refused() -> None:

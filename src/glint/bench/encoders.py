@@ -35,8 +35,17 @@ SIZES: dict[str, tuple[str, Arch]] = {
         {"widths": [96, 192, 384, 768], "depths": [3, 3, 9, 3], "neck_width": 0},
     ),
     "convnet": ("convnet", {"widths": [24, 56, 112]}),
+    "dinov2-b": ("dinov2", {"width": 768, "depth": 12, "heads": 12, "image_px": 518}),
+    "siglip-so400m": (
+        "siglip",
+        {"width": 1152, "depth": 27, "heads": 16, "patch_px": 14, "mlp_width": 4304, "image_px": 448},
+    ),
+    "vjepa-b": ("vjepa", {"width": 768, "depth": 12}),
+    "vjepa-l": ("vjepa", {"width": 1024, "depth": 24}),
+    "primus-m": ("primus", {}),
+    "ct-fm": ("ct-fm", {}),
+    "i3resnet-152": ("i3resnet", {}),
 }
-VOLUMES = ("vjepa",)
 SHAPES_2D = ((512, 512), (768, 768), (1024, 1024))
 SHAPES_3D = ((64, 256, 256), (128, 256, 256))
 HEAD = (
@@ -93,8 +102,12 @@ class Row:
 
 
 def default_shapes(name: str) -> tuple[tuple[int, ...], ...]:
-    """Return the input sizes an encoder is measured at when none is asked for."""
-    return SHAPES_3D if SIZES[name][0] in VOLUMES else SHAPES_2D
+    """Return the input sizes an encoder is measured at when none is asked for: the next ones that fit it."""
+    kind, arch = SIZES[name]
+    with torch.device("meta"):
+        multiple = build_vision(VisionConfig(name=kind, arch=arch)).multiple  # pyright: ignore[reportCallIssue]
+    shapes = SHAPES_3D if len(multiple) == 3 else SHAPES_2D
+    return tuple(tuple(-(-s // m) * m for s, m in zip(shape, multiple, strict=True)) for shape in shapes)
 
 
 def run(

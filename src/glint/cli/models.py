@@ -22,6 +22,7 @@ def _default(context: typer.Context) -> None:
 def list_models() -> None:
     """List packaged models, image encoders and sentence encoders, tab-separated: kind, name, what it is."""
     from glint.model.folder import PACKAGED, packaged_models
+    from glint.model.text_models import KNOWN
     from glint.model.vision.registry import ENCODERS, encoder_class
 
     for name in packaged_models():
@@ -30,6 +31,8 @@ def list_models() -> None:
         kind = encoder_class(name)
         summary = (kind.__doc__ or "").strip().splitlines()[0]
         typer.echo(f"encoder\t{name}\t{summary}" + (f" [{kind.licence}]" if kind.licence else ""))
+    for name, traits in KNOWN.items():
+        typer.echo(f"text\t{name}\t{traits.pooling} of up to {traits.max_tokens} tokens [{traits.licence}]")
 
 
 @models.command()
