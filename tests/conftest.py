@@ -8,9 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from glint.config import GlintConfig, load_config
+
+# How long an example takes says more about what else runs on the machine than about our code.
+settings.register_profile("glint", deadline=None)
+settings.load_profile("glint")
 
 FINDINGS = ("pleural effusion", "pneumothorax", "consolidation", "cardiomegaly")
 

@@ -33,9 +33,9 @@ def test_run__counts_tokens_and_operations(tiny: None) -> None:
 
 def test_flops__does_not_compute() -> None:
     big = flops(
-        "dinov3-vit", {"width": 4096, "depth": 40, "heads": 32}, torch.Size((1, 1, 512, 512)), "forward"
+        "dinov3-vit", {"width": 4096, "depth": 4, "heads": 32}, torch.Size((1, 1, 512, 512)), "forward"
     )
-    assert big > 1e13
+    assert big > 1e12
 
 
 def test_cells__share_is_rate_over_peak() -> None:
