@@ -28,7 +28,10 @@ def gradients(x: GateInputs, pool: Pool, form: object) -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(9)
     weights = [torch.randn(scores.shape, generator=g, dtype=torch.float64).to(scores.dtype) for _ in range(2)]
     ((scores * weights[0]).sum() + 0.1 * (mass * weights[1]).sum()).backward()
-    return {name: torch.zeros_like(getattr(y, name)) if getattr(y, name).grad is None else getattr(y, name).grad for name in NAMES}
+    return {
+        name: torch.zeros_like(getattr(y, name)) if getattr(y, name).grad is None else getattr(y, name).grad
+        for name in NAMES
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -155,7 +155,14 @@ def study_name(patient: Patient, number: int) -> str:
     return f"{patient.split.replace('test_combo', 'combo')}-{number:06d}"
 
 
-def make_all(out: Path, sizes: dict[str, int], workers: int, maker: Maker, progress: Progress | None) -> Path:
+def make_all(
+    out: Path,
+    sizes: dict[str, int],
+    workers: int,
+    maker: Maker,
+    progress: Progress | None,
+    manifest_columns: tuple[str, ...] = MANIFEST_COLUMNS,
+) -> Path:
     """Make all studies and write the tables; return the path of the manifest."""
     rows, total = Rows(), sum(sizes.values())
     for part in _run(list(patients(sizes)), workers, maker):
@@ -164,7 +171,7 @@ def make_all(out: Path, sizes: dict[str, int], workers: int, maker: Maker, progr
             progress(len(rows.manifest), total)
     write_table(out / "truth.parquet", rows.truth, TRUTH_COLUMNS)
     write_table(out / "anatomy.parquet", rows.anatomy, ANATOMY_COLUMNS)
-    write_table(out / "manifest.parquet", rows.manifest, MANIFEST_COLUMNS)
+    write_table(out / "manifest.parquet", rows.manifest, manifest_columns)
     return out / "manifest.parquet"
 
 

@@ -13,6 +13,8 @@ from glint.phantom.labels import LABELS, STRUCTURES
 from glint.phantom.schema import Finding
 
 ATTEMPTS = 6
+WHOLE_ORGAN = {"cardiomegaly": "heart", "aortic_dilation": "aorta"}
+"""Findings that are an organ that has grown; their masks are the whole of it."""
 DEVICES = ("central_venous_catheter", "pacemaker")
 
 
@@ -68,10 +70,12 @@ def _without(anatomy: Anatomy, mask: Tensor) -> Anatomy:
     return replace(anatomy, labels=anatomy.labels.masked_fill(given, LABELS["body"]))
 
 
-def structure_masks(anatomy: Anatomy, placed: Placed) -> dict[str, Tensor]:
-    """Return name -> (Z, Y, X) bool of the anatomy; the heart is as large as the findings made it."""
-    masks = {name: region(anatomy, *labels) for name, labels in STRUCTURES.items()}
+def structure_masks(
+    anatomy: Anatomy, placed: Placed, structures: Mapping[str, tuple[str, ...]] = STRUCTURES
+) -> dict[str, Tensor]:
+    """Return name -> (Z, Y, X) bool of the anatomy; heart and aorta are as large as the findings made them."""
+    masks = {name: region(anatomy, *labels) for name, labels in structures.items()}
     for finding, mask in zip(placed.findings, placed.masks, strict=True):
-        if finding.kind == "cardiomegaly":
-            masks["heart"] |= mask
+        if finding.kind in WHOLE_ORGAN:
+            masks[WHOLE_ORGAN[finding.kind]] |= mask
     return masks

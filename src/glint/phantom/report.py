@@ -68,7 +68,7 @@ def write_report(
         findings: What was inserted; may be empty (a normal study).
         rng: Source of all choices.
         wording: "train", or "new" for sentences that no training report contains; "ct_train" and "ct_new".
-        unseen: Kinds that this image cannot show or exclude; nothing is said about them.
+        unseen: Kinds, and sides, of which this image cannot tell; nothing normal is said about them.
         others: Further claims for the findings section, e.g. on anatomy.
     """
     book = load_wording(wording)
@@ -78,8 +78,8 @@ def write_report(
     rng.shuffle(body)
     body += _normal_claims(findings, unseen, rng, book)
     if not body:
-        body = _study_claims(findings, unseen, rng, book)
-    impression = _impression(findings, hedged, unseen, rng, book)
+        body = _study_claims(findings, rng, book)
+    impression = _impression(findings, hedged, rng, book)
     text = f"FINDINGS: {' '.join(c.sentence for c in body)}\nIMPRESSION: {_layout(impression, rng)}\n"
     return Report(text, tuple(body + impression))
 
@@ -190,7 +190,7 @@ def _side_claims(findings: Sequence[Finding], unseen: frozenset[str], rng: Rando
     for finding in findings:
         healthy = _OPPOSITE.get(finding.side, "")
         affected = {f.kind for f in findings if f.side in (healthy, "bilateral")}
-        if not healthy or finding.kind in affected or rng.random() > 0.25:
+        if not healthy or healthy in unseen or finding.kind in affected or rng.random() > 0.25:
             continue
         context = {slot: tuple(values[healthy]) for slot, values in book["sides"].items()}
         context["lr"] = (healthy,)
@@ -216,23 +216,17 @@ def _normal_claims(
     return [Claim(finish(fill(entry["text"], {}, rng)), "absent") for entry in rng.sample(true, count)]
 
 
-def _study_claims(
-    findings: Sequence[Finding], unseen: frozenset[str], rng: Random, book: Book
-) -> list[Claim]:
-    if unseen or any(f.kind not in _DEVICES for f in findings):
+def _study_claims(findings: Sequence[Finding], rng: Random, book: Book) -> list[Claim]:
+    if any(f.kind not in _DEVICES for f in findings):
         return []
     return [Claim(finish(fill(rng.choice(book["normal_study"]), {}, rng)), "absent")]
 
 
 def _impression(
-    findings: Sequence[Finding],
-    hedged: frozenset[Finding],
-    unseen: frozenset[str],
-    rng: Random,
-    book: Book,
+    findings: Sequence[Finding], hedged: frozenset[Finding], rng: Random, book: Book
 ) -> list[Claim]:
     """Sum up: every finding that is not a device, again in other words, or that the study is normal."""
-    claims = _study_claims(findings, unseen, rng, book)
+    claims = _study_claims(findings, rng, book)
     for finding in findings:
         if finding.kind in _DEVICES and rng.random() < 0.6:
             continue
