@@ -1,6 +1,6 @@
 """`glint phantom` and `glint phantom-ct`: write a data set of phantom chest X-rays or CT with reports."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -79,7 +79,7 @@ def phantom_ct(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress() -> Generator[Callable[[int, int], None]]:
     """Show a bar on stderr; yields what tells it (studies done, studies in all)."""
     columns = (
         TextColumn("phantom"),

@@ -29,7 +29,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantom-ct") / "set"
-    generate_ct(out, train=3, val=1, test=6, seed=7, spacing_mm=SPACING_MM)
+    generate_ct(out, train=2, val=1, test=4, seed=7, spacing_mm=SPACING_MM)
     return out
 
 
@@ -41,15 +41,22 @@ def _centre_ras(path: Path) -> np.ndarray:
 
 
 def test_generate_ct__same_files_for_two_workers(made: Path, tmp_path: Path) -> None:
-    generate_ct(tmp_path / "set", train=3, val=1, test=6, seed=7, spacing_mm=SPACING_MM, workers=2)
-    assert _hashes(tmp_path / "set") == _hashes(made)
+    generate_ct(tmp_path / "set", train=1, val=1, test=1, seed=7, spacing_mm=SPACING_MM, workers=2)
+    # A smaller set holds the same first studies: nothing depends on how many there are or who made them.
+    files, wanted = _hashes(tmp_path / "set"), _hashes(made)
+    assert sum(name.startswith("images/") for name in files) == 4
+    for name, value in files.items():
+        assert name.endswith((".parquet", ".json")) or wanted[name] == value, name
+    for table in ("manifest", "truth", "anatomy"):
+        rows, others = (pq.read_table(d / f"{table}.parquet").to_pylist() for d in (tmp_path / "set", made))
+        assert rows == [row for row in others if row["study_id"] in {r["study_id"] for r in rows}]
 
 
 def test_generate_ct__splits_and_masks(made: Path) -> None:
     rows = pq.read_table(made / "manifest.parquet").to_pylist()
     split = {row["study_id"]: row["split"] for row in rows}
     counts = {s: list(split.values()).count(s) for s in set(split.values())}
-    assert counts == {"train": 3, "val": 1, "test": 6, "test_combo": 2}
+    assert counts == {"train": 2, "val": 1, "test": 4, "test_combo": 1}
     owners = {(row["patient_id"], row["split"]) for row in rows}
     assert len({patient for patient, _ in owners}) == len(owners)
     for row in pq.read_table(made / "truth.parquet").to_pylist():
@@ -99,7 +106,7 @@ def test_generate_ct__organs_lie_where_they_are_in_the_patient(made: Path) -> No
             if name in at and other in at:
                 checked += 1
                 assert sign * (at[name] - at[other])[axis] > 0, (name, other)
-    assert checked > 15
+    assert checked > 10
 
 
 def test_generate_ct__reports_are_true_of_the_anatomy_that_was_scanned(made: Path) -> None:
@@ -117,7 +124,7 @@ def test_generate_ct__reports_are_true_of_the_anatomy_that_was_scanned(made: Pat
                     told += 1
                 if f"not depict the {word}." in text:
                     assert structure not in structures, (study, word)
-    assert told > 3
+    assert told > 2
 
 
 def test_phantom_ct__command_writes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,8 @@ class Scanner:
 
 def volume_grid(anatomy: Anatomy) -> VoxelGrid:
     """Return where the anatomy is: centred on the isocentre, axes along the patient's."""
-    return _grid(tuple(anatomy.hu.shape), anatomy.spacing_mm, (0.0, 0.0, 0.0))
+    z, y, x = anatomy.hu.shape
+    return _grid((z, y, x), anatomy.spacing_mm, (0.0, 0.0, 0.0))
 
 
 def sample_scanner(anatomy: Anatomy, spacing_mm: float, seeds: np.random.SeedSequence) -> Scanner:

@@ -74,9 +74,9 @@ def make_ct_study(
     rng = Random(words)
     others = anatomy_claims(shares, rng, options.wording)
     report = write_report(placed.findings, rng, options.wording, unseen(shares), others)
-    masks = tuple(_on_scan(anatomy, mask, scanner) for mask in placed.masks) if options.masks else ()
+    masks = tuple(finding_on_scan(anatomy, mask, scanner) for mask in placed.masks) if options.masks else ()
     structures = structure_masks(anatomy, placed, CT_STRUCTURES) if options.structures else {}
-    on_scan = {name: _nearest(anatomy, mask, scanner) for name, mask in structures.items()}
+    on_scan = {name: structure_on_scan(anatomy, mask, scanner) for name, mask in structures.items()}
     return CTStudy(
         hu=scan(anatomy, placed, scanner, seeds.spawn(1)[0]),
         scanner=scanner,
@@ -87,13 +87,13 @@ def make_ct_study(
     )
 
 
-def _on_scan(anatomy: Anatomy, mask: Tensor, scanner: Scanner) -> NDArray[np.bool_]:
+def finding_on_scan(anatomy: Anatomy, mask: Tensor, scanner: Scanner) -> NDArray[np.bool_]:
     """Bring a finding to the grid of the scan: voxels that are half full, or half as full as the fullest is."""
     share = regrid(mask.cpu().numpy(), volume_grid(anatomy), scanner.grid, fill=0.0)
     return share >= 0.5 * min(1.0, float(share.max()))
 
 
-def _nearest(anatomy: Anatomy, mask: Tensor, scanner: Scanner) -> NDArray[np.bool_]:
+def structure_on_scan(anatomy: Anatomy, mask: Tensor, scanner: Scanner) -> NDArray[np.bool_]:
     """Bring a structure to the grid of the scan by nearest voxels, whose axes run along the scan's."""
     step = volume_grid(anatomy).steps_from(scanner.grid)
     values = mask.cpu().numpy()
