@@ -21,6 +21,7 @@ def test_help__names_every_command(glint: Command) -> None:
         "segment",
         "demo",
         "phantom",
+        "phantom-ct",
         "pretrain",
         "train",
         "evaluate",

@@ -7,14 +7,25 @@ import pytest
 
 from glint.errors import DataError
 from glint.phantom import source
-from glint.phantom.base import LABELS, LUNG_LEFT, LUNG_RIGHT, Base, _read, _write, load_base, load_untouched
+from glint.phantom.base import (
+    CT_GRID,
+    LABELS,
+    LUNG_LEFT,
+    LUNG_RIGHT,
+    XRAY_GRID,
+    Base,
+    _read,
+    _write,
+    load_base,
+    load_untouched,
+)
 
 NATIVE_MASS_VOXELS = 5428  # consensus of >= 2 readers, as counted from the contours independently
 
 
-@pytest.fixture(scope="module")
-def base() -> Base:
-    return load_base()
+@pytest.fixture(scope="module", params=[XRAY_GRID, CT_GRID], ids=["xray", "ct"])
+def base(request: pytest.FixtureRequest) -> Base:
+    return load_base(grid=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +96,7 @@ def test_load_base__cache_that_cannot_be_written_names_the_setting(base: Base, t
 def test_load_base__damaged_cache_is_made_again(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glint.phantom.base.make_base", lambda: base)
+    monkeypatch.setattr("glint.phantom.base.make_base", lambda grid: base)
     load_base(tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()

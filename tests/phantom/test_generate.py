@@ -12,7 +12,8 @@ from PIL import Image
 
 from glint.errors import DataError, UsageError
 from glint.phantom import generate as module
-from glint.phantom.generate import generate, patients
+from glint.phantom.dataset import patients
+from glint.phantom.generate import generate
 from glint.phantom.schema import HELD_OUT_COMBINATIONS
 
 SIZE_PX = 96

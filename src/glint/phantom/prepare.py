@@ -1,7 +1,6 @@
 """Make the base volume from the real CT: mass inpainted, contrast agent and table removed, resampled.
 
-The grid suits X-rays: fine along x and z, coarse along y, which is integrated away. Axes (Z, Y, X):
-+X = patient left, +Y = posterior, +Z = superior.
+Axes (Z, Y, X): +X = patient left, +Y = posterior, +Z = superior.
 """
 
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from glint.phantom import cleaning, source
 from glint.phantom.labels import BONES, LABELS, LUNG_LEFT, LUNG_RIGHT
 from glint.phantom.source import AIR_HU
 
-BLOCK_YX = (5, 2)  # native voxels averaged into one
-SLICE_MM = 1.6625
 DEPTH_UNIT_MM = 0.5
 COARSE_MM = 12.0  # grid of the helper fields
 
@@ -28,6 +25,25 @@ _MERGED = {
     "portal_vein_and_splenic_vein": "liver",
 }
 _GREAT_VESSELS = ("brachiocephalic", "subclavian", "common_carotid")
+
+
+@dataclass(frozen=True)
+class BaseGrid:
+    """How the real CT is resampled.
+
+    Attributes:
+        block_yx: Native voxels averaged into one.
+        slice_mm: Distance of slices, about.
+    """
+
+    block_yx: tuple[int, int]
+    slice_mm: float
+
+
+XRAY_GRID = BaseGrid((5, 2), 1.6625)
+"""Fine along x and z, coarse along y, which is integrated away."""
+CT_GRID = BaseGrid((3, 3), 2.5)
+"""Nearly cubic voxels, and the CT's own slices."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class Base:
     origin_lps_mm: tuple[float, float, float]
 
 
-def make_base() -> Base:
+def make_base(grid: BaseGrid = XRAY_GRID) -> Base:
     """Make the base volume from the real files; see load_base."""
     hu_native, spacing, affine = source.read_ct()
     codes, _, _ = source.read_nifti("data/mask.nii.gz")
@@ -73,9 +89,9 @@ def make_base() -> Base:
     skeleton = np.isin(labels_native, [LABELS[name] for name in BONES])
     skeleton = ndimage.binary_dilation(skeleton, structure=np.ones((1, 3, 3)), iterations=2)
     hu = cleaning.remove_contrast(hu, skeleton)
-    block_centre = np.array([(BLOCK_YX[1] - 1) / 2, (BLOCK_YX[0] - 1) / 2, 0, 1])
+    block_centre = np.array([(grid.block_yx[1] - 1) / 2, (grid.block_yx[0] - 1) / 2, 0, 1])
     origin = affine @ block_centre
-    hu, labels, spacing = _resample(hu, labels_native, spacing)
+    hu, labels, spacing = _resample(hu, labels_native, spacing, grid)
     body = cleaning.body_mask(hu)
     hu = _fill_abdomen(np.where(body, hu, AIR_HU).astype(np.float32), labels, body)
     labels = np.where(body & (labels == 0), LABELS["body"], np.where(body, labels, 0)).astype(np.uint8)
@@ -98,15 +114,15 @@ def _merge_labels(codes: NDArray[np.uint8], names: dict[int, str]) -> NDArray[np
 
 
 def _resample(
-    hu: NDArray[np.float32], labels: NDArray[np.uint8], spacing: cleaning.Spacing
+    hu: NDArray[np.float32], labels: NDArray[np.uint8], spacing: cleaning.Spacing, grid: BaseGrid
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], cleaning.Spacing]:
     """Average blocks in the slice plane and interpolate slices (cubic: it keeps edges sharper)."""
-    by, bx = BLOCK_YX
+    by, bx = grid.block_yx
     z, y, x = hu.shape
-    y -= y % by
-    blocks = hu[:, :y].reshape(z, y // by, by, x // bx, bx).mean(axis=(2, 4))
-    picked = labels[:, by // 2 : y : by, bx // 2 :: bx]
-    slices = round((z - 1) * spacing[0] / SLICE_MM) + 1
+    y, x = y - y % by, x - x % bx
+    blocks = hu[:, :y, :x].reshape(z, y // by, by, x // bx, bx).mean(axis=(2, 4))
+    picked = labels[:, by // 2 : y : by, bx // 2 : x : bx]
+    slices = round((z - 1) * spacing[0] / grid.slice_mm) + 1
     position = np.linspace(0, z - 1, slices)
     fine = ndimage.zoom(blocks, (slices / z, 1, 1), order=3, mode="nearest", grid_mode=False)
     nearest = picked[np.rint(position).astype(int)]

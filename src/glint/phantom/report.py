@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from glint.errors import UsageError
 from glint.phantom.phrases import Noun, describe_with, frames_for, noun_phrase, pick_noun
-from glint.phantom.schema import KINDS, Finding
+from glint.phantom.schema import Finding
 from glint.phantom.wording import Book, WordingName, fill, finish, load_wording, resolve_articles
 
 State = Literal["present", "absent", "uncertain"]
@@ -32,7 +32,7 @@ class Claim:
     Attributes:
         sentence: The text.
         state: What it says about `kinds`.
-        kinds: Keys of KINDS that the sentence is about; empty for normal statements.
+        kinds: Kinds of finding that the sentence is about; empty for normal statements.
         side: Side that the sentence speaks of, or "" for the whole chest.
     """
 
@@ -55,19 +55,28 @@ class Report:
         return tuple(claim.sentence for claim in self.claims)
 
 
-def write_report(findings: Sequence[Finding], rng: Random, wording: WordingName) -> Report:
+def write_report(
+    findings: Sequence[Finding],
+    rng: Random,
+    wording: WordingName,
+    unseen: frozenset[str] = frozenset(),
+    others: Sequence[Claim] = (),
+) -> Report:
     """Write one report.
 
     Args:
         findings: What was inserted; may be empty (a normal study).
         rng: Source of all choices.
-        wording: "train", or "new" for sentences that no training report contains.
+        wording: "train", or "new" for sentences that no training report contains; "ct_train" and "ct_new".
+        unseen: Kinds, and sides, of which this image cannot tell; nothing normal is said about them.
+        others: Further claims for the findings section, e.g. on anatomy.
     """
     book = load_wording(wording)
     hedged = frozenset(f for f in findings if f.kind not in _DEVICES and rng.random() < UNCERTAIN_PROBABILITY)
-    body = _finding_claims(findings, hedged, rng, book) + _absence_claims(findings, rng, book)
+    body = _finding_claims(findings, hedged, rng, book) + _absence_claims(findings, unseen, rng, book)
+    body += others
     rng.shuffle(body)
-    body += _normal_claims(findings, rng, book)
+    body += _normal_claims(findings, unseen, rng, book)
     if not body:
         body = _study_claims(findings, rng, book)
     impression = _impression(findings, hedged, rng, book)
@@ -93,8 +102,8 @@ def prompts(kind: str, wording: WordingName) -> tuple[str, ...]:
 
 
 def _kind(book: Book, kind: str) -> dict[str, Any]:
-    if kind not in KINDS:
-        raise UsageError(f'unknown finding "{kind}"', where="kind", expected=", ".join(KINDS))
+    if kind not in book["kinds"]:
+        raise UsageError(f'unknown finding "{kind}"', where="kind", expected=", ".join(book["kinds"]))
     return book["kinds"][kind]
 
 
@@ -146,16 +155,18 @@ def _negation(
     return finish(fill(rng.choice(usable), filled, rng))
 
 
-def _absence_claims(findings: Sequence[Finding], rng: Random, book: Book) -> list[Claim]:
+def _absence_claims(
+    findings: Sequence[Finding], unseen: frozenset[str], rng: Random, book: Book
+) -> list[Claim]:
     """Deny some absent findings, alone or in lists, and some findings on their healthy side."""
-    shown = {f.kind for f in findings}
-    candidates = _denial_order([k for k in KINDS if k not in shown], rng)
+    shown = {f.kind for f in findings} | unseen
+    candidates = _denial_order([k for k in book["kinds"] if k not in shown], rng)
     claims: list[Claim] = []
     for _ in range(rng.choice([0, 1, 1, 2, 2, 3])):
         length = rng.choice([1, 1, 2, 2, 3])
         kinds, candidates = tuple(candidates[:length]), candidates[length:]
         if kinds:
-            inside_lungs = all(len(KINDS[kind]) > 1 for kind in kinds)
+            inside_lungs = all(book["kinds"][kind]["group"] == "lung" for kind in kinds)
             frames = "negations_lung" if inside_lungs and rng.random() < 0.4 else "negations"
             names = [rng.choice(_kind(book, kind)["absent"]) for kind in kinds]
             claims.append(Claim(_negation(names, frames, {}, rng, book), "absent", kinds))
@@ -164,7 +175,7 @@ def _absence_claims(findings: Sequence[Finding], rng: Random, book: Book) -> lis
         entry = rng.choice(joint)
         text = _negation((rng.choice(entry["names"]),), "negations", {}, rng, book)
         claims.append(Claim(text, "absent", tuple(entry["kinds"])))
-    return claims + _side_claims(findings, rng, book)
+    return claims + _side_claims(findings, unseen, rng, book)
 
 
 def _denial_order(kinds: Sequence[str], rng: Random) -> list[str]:
@@ -173,18 +184,18 @@ def _denial_order(kinds: Sequence[str], rng: Random) -> list[str]:
     return sorted(kinds, key=lambda kind: rng.expovariate(weight.get(kind, 1.0)))
 
 
-def _side_claims(findings: Sequence[Finding], rng: Random, book: Book) -> list[Claim]:
+def _side_claims(findings: Sequence[Finding], unseen: frozenset[str], rng: Random, book: Book) -> list[Claim]:
     """Deny a one-sided finding on the other side, or call the other side normal."""
     claims: list[Claim] = []
     for finding in findings:
         healthy = _OPPOSITE.get(finding.side, "")
         affected = {f.kind for f in findings if f.side in (healthy, "bilateral")}
-        if not healthy or finding.kind in affected or rng.random() > 0.25:
+        if not healthy or healthy in unseen or finding.kind in affected or rng.random() > 0.25:
             continue
         context = {slot: tuple(values[healthy]) for slot, values in book["sides"].items()}
         context["lr"] = (healthy,)
         normal = [entry for entry in book["normal_side"] if finding.kind in entry["kinds"]]
-        normal = [entry for entry in normal if not affected & set(entry["kinds"])]
+        normal = [entry for entry in normal if not (affected | unseen) & set(entry["kinds"])]
         if normal and rng.random() < 0.4:
             text = finish(fill(rng.choice(normal)["text"], context, rng))
             claims.append(Claim(text, "absent", (), healthy))
@@ -195,10 +206,12 @@ def _side_claims(findings: Sequence[Finding], rng: Random, book: Book) -> list[C
     return claims
 
 
-def _normal_claims(findings: Sequence[Finding], rng: Random, book: Book) -> list[Claim]:
+def _normal_claims(
+    findings: Sequence[Finding], unseen: frozenset[str], rng: Random, book: Book
+) -> list[Claim]:
     """Say what is normal: only statements that no finding of this study contradicts."""
     shown = {f.kind for f in findings}
-    true = [entry for entry in book["normal"] if not shown & set(entry["kinds"])]
+    true = [entry for entry in book["normal"] if not (shown | unseen) & set(entry["kinds"])]
     count = min(len(true), rng.choice([0, 1, 1, 2] if shown else [1, 2, 3]))
     return [Claim(finish(fill(entry["text"], {}, rng)), "absent") for entry in rng.sample(true, count)]
 

@@ -5,7 +5,7 @@ do; everything else is drawn from generators that belong to the study alone, so 
 it and whenever. Exposure and noise are drawn apart from the findings and cannot know of them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from glint.phantom.anatomy import Anatomy
-from glint.phantom.findings import INSERTION_ORDER, insert
-from glint.phantom.findings.common import in_lung, region
-from glint.phantom.labels import LABELS, STRUCTURES
+from glint.phantom.findings import INSERTERS, Inserted
+from glint.phantom.placing import Placed, place_findings, structure_masks
 from glint.phantom.report import Report, write_report
 from glint.phantom.sample import sample_findings
 from glint.phantom.schema import Finding
@@ -30,26 +29,9 @@ from glint.phantom.xray import (
     sample_exposure,
 )
 
-ATTEMPTS = 6
-DEVICES = ("central_venous_catheter", "pacemaker")
 FOCAL = ("ground_glass", "consolidation", "atelectasis", "hilar_enlargement", "mass", "nodule")
 MOST_HIDDEN = 0.4
 """Largest share of a focal finding's frontal outline that may lie on another finding."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Findings in a volume.
-
-    Attributes:
-        hu: (Z, Y, X) volume with all findings, Hounsfield units.
-        findings: What was placed, in order of insertion.
-        masks: (Z, Y, X) bool, one per finding.
-    """
-
-    hu: Tensor
-    findings: tuple[Finding, ...]
-    masks: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -106,42 +88,17 @@ class StudyOptions:
     structures: bool = False
 
 
-def place_findings(anatomy: Anatomy, findings: list[Finding], generator: torch.Generator) -> Placed:
-    """Insert findings one after the other; one that finds no free place after some attempts is left out.
-
-    A later finding never hides an earlier one: lung taken by heart, fluid or air is no longer offered, and
-    focal findings keep apart in the frontal view.
-    """
-    hu = anatomy.hu
-    placed: list[Finding] = []
-    masks: list[Tensor] = []
-    outlines: list[Tensor] = []
-    for finding in sorted(findings, key=lambda f: INSERTION_ORDER.index(f.kind)):
-        for _ in range(ATTEMPTS):
-            inserted = insert(hu, anatomy, finding, generator)
-            if inserted is None:
-                continue
-            outline = inserted.mask.any(dim=1)
-            if _collides(finding, outline, placed, outlines):
-                continue
-            hu = inserted.hu
-            placed.append(inserted.finding)
-            masks.append(inserted.mask)
-            outlines.append(outline)
-            if finding.kind not in DEVICES:
-                anatomy = _without(anatomy, inserted.mask)
-            break
-    return Placed(hu, tuple(placed), tuple(masks))
-
-
-def _collides(finding: Finding, outline: Tensor, placed: list[Finding], outlines: list[Tensor]) -> bool:
-    """Return whether two findings would hide each other in the frontal view, (Z, X) outlines.
+def _collides(inserted: Inserted, placed: Placed) -> bool:
+    """Return whether two findings would hide each other in the frontal view.
 
     Heart, fluid and air keep their place whatever else there is, and thin tubes hide nothing.
     """
+    finding = inserted.finding
     if finding.kind not in FOCAL and finding.kind != "pacemaker":
         return False
-    for other, earlier in zip(placed, outlines, strict=True):
+    outline = inserted.mask.any(dim=1)
+    for other, mask in zip(placed.findings, placed.masks, strict=True):
+        earlier = mask.any(dim=1)
         both = float((outline & earlier).sum())
         if finding.kind == "pacemaker" and other.kind in FOCAL and both > MOST_HIDDEN * float(earlier.sum()):
             return True
@@ -152,12 +109,6 @@ def _collides(finding: Finding, outline: Tensor, placed: list[Finding], outlines
         ):
             return True
     return False
-
-
-def _without(anatomy: Anatomy, mask: Tensor) -> Anatomy:
-    """Return the anatomy with the masked lung voxels given away, so that nothing else is put there."""
-    given = mask & in_lung(anatomy.labels)
-    return replace(anatomy, labels=anatomy.labels.masked_fill(given, LABELS["body"]))
 
 
 def make_study(
@@ -173,7 +124,7 @@ def make_study(
     """
     sample, position, noise, words = (int(s) for s in seeds.generate_state(4, np.uint64) >> 1)
     wanted = sample_findings(_generator(sample), force_held_out=options.new_combination)
-    placed = place_findings(anatomy, wanted, _generator(position))
+    placed = place_findings(anatomy, wanted, _generator(position), INSERTERS, _collides)
     spacing, exposure, size = anatomy.spacing_mm, setup.exposure, setup.size_px
     pixels = render(placed.hu, spacing, exposure, size, _generator(noise), setup.calibration)
     masks = tuple(project_mask(m, spacing, exposure, size) for m in placed.masks) if options.masks else ()
@@ -188,15 +139,6 @@ def make_study(
     pixel_mm = image_spacing_mm(tuple(anatomy.hu.shape), spacing, exposure, size)
     report = write_report(placed.findings, Random(words), options.wording)
     return PhantomStudy(pixels, exposure, pixel_mm, placed.findings, masks, structures, report)
-
-
-def structure_masks(anatomy: Anatomy, placed: Placed) -> dict[str, Tensor]:
-    """Return name -> (Z, Y, X) bool of the anatomy; the heart is as large as the findings made it."""
-    masks = {name: region(anatomy, *labels) for name, labels in STRUCTURES.items()}
-    for finding, mask in zip(placed.findings, placed.masks, strict=True):
-        if finding.kind == "cardiomegaly":
-            masks["heart"] |= mask
-    return masks
 
 
 def _generator(seed: int) -> torch.Generator:

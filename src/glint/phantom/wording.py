@@ -21,7 +21,8 @@ import yaml
 from glint.errors import UsageError
 
 Book = Mapping[str, Any]
-WordingName = Literal["train", "new"]
+WordingName = Literal["train", "new", "ct_train", "ct_new"]
+WORDINGS: tuple[WordingName, ...] = ("train", "new", "ct_train", "ct_new")
 Context = Mapping[str, tuple[str, ...]]
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -34,16 +35,26 @@ def load_wording(name: str) -> Book:
     """Return a phrase book.
 
     Args:
-        name: "train" or "new".
+        name: "train" or "new"; "ct_train" and "ct_new" are these two with what CT changes: entries of
+            `wording_ct_*.yaml` replace those of the same name, groups and sides are added, and only the kinds
+            that it lists are kept, in its order (empty ones as they were).
 
     Raises:
         UsageError: There is no such phrase book.
     """
-    if name not in ("train", "new"):
-        raise UsageError(f'unknown wording "{name}"', where="wording", expected='"train" or "new"')
+    if name not in WORDINGS:
+        raise UsageError(f'unknown wording "{name}"', where="wording", expected=", ".join(WORDINGS))
     text = files("glint.phantom").joinpath(f"wording_{name}.yaml").read_text(encoding="utf-8")
-    book: Book = yaml.safe_load(text)
-    return book
+    book: dict[str, Any] = yaml.safe_load(text)
+    if not name.startswith("ct_"):
+        return book
+    plain = load_wording(name.removeprefix("ct_"))
+    for part in ("groups", "sides"):
+        book[part] = {**plain[part], **book.get(part, {})}
+    book["kinds"] = {
+        kind: {**plain["kinds"].get(kind, {}), **(own or {})} for kind, own in book["kinds"].items()
+    }
+    return {**plain, **book}
 
 
 def slots(template: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from glint.phantom.findings.opacities import insert_atelectasis, insert_consolid
 from glint.phantom.findings.pleura import insert_effusion, insert_pneumothorax
 from glint.phantom.schema import Finding
 
-__all__ = ["INSERTERS", "INSERTION_ORDER", "Inserted", "can_host", "insert"]
+__all__ = ["INSERTERS", "INSERTION_ORDER", "Inserted", "Inserter", "can_host", "insert"]
 
 Inserter = Callable[[Tensor, Anatomy, Finding, torch.Generator], Inserted | None]
 

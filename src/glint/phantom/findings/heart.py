@@ -18,7 +18,7 @@ def insert_cardiomegaly(
 
     The mask is the whole enlarged heart: the sentence speaks of the heart, not of its rim.
     """
-    heart = _without_vessels(region(anatomy, "heart"), anatomy.spacing_mm)
+    heart = rounded_heart(region(anatomy, "heart"), anatomy.spacing_mm)
     small = box_of(heart, margin=0)
     if small is None:
         return None
@@ -35,7 +35,7 @@ def insert_cardiomegaly(
     return Inserted(new, heart | changed, finding) if changed.any() else None
 
 
-def _without_vessels(heart: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+def rounded_heart(heart: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
     """Return the heart label rounded over 24 mm: label maps let the great vessels branch off it."""
     box = box_of(heart, margin=0)
     if box is None:

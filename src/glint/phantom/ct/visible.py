@@ -1,0 +1,62 @@
+"""What a scan covers: which anatomy a report may call visible or not, and of which findings it can tell."""
+
+from random import Random
+
+import torch
+from torch import Tensor
+
+from glint.phantom.anatomy import Anatomy
+from glint.phantom.ct.schema import CT_STRUCTURES, NEEDS
+from glint.phantom.labels import LABELS
+from glint.phantom.report import Claim
+from glint.phantom.wording import WordingName, fill, finish, load_wording
+
+MOST, MANY, FEW = 0.85, 0.5, 0.001
+"""Shares of a structure: enough to judge it, enough to call it visible, and so little that it is not."""
+
+Block = tuple[slice, slice, slice]
+
+
+def share_inside(mask: Tensor, block: Block) -> float:
+    """Return which share of a (Z, Y, X) mask lies in a block of voxels; 0 for an empty mask."""
+    whole = int(mask.sum())
+    return int(mask[block].sum()) / whole if whole else 0.0
+
+
+def visible_shares(anatomy: Anatomy, block: Block) -> dict[str, float]:
+    """Return structure -> share that the scan covers; a structure that the patient lacks counts as 0."""
+    counts = [
+        torch.bincount(labels.flatten().long(), minlength=256)
+        for labels in (anatomy.labels, anatomy.labels[block])
+    ]
+    shares: dict[str, float] = {}
+    for name, codes in CT_STRUCTURES.items():
+        whole, part = (sum(int(count[LABELS[code]]) for code in codes) for count in counts)
+        shares[name] = part / whole if whole else 0.0
+    return shares
+
+
+def unseen(shares: dict[str, float]) -> frozenset[str]:
+    """Return the kinds, and the sides, of which a scan cannot tell because the anatomy is not all there."""
+    kinds = {kind for kind, needs in NEEDS.items() if min(shares[name] for name in needs) < MOST}
+    sides = {side for side in ("left", "right") if shares[f"{side} lung"] < MOST}
+    return frozenset(kinds | sides)
+
+
+def anatomy_claims(shares: dict[str, float], rng: Random, wording: WordingName) -> list[Claim]:
+    """Say of one to three structures that they are visible, and of up to two that they are not.
+
+    The words name structures of the scan as a whole, never places: a report is no mask.
+    """
+    book = load_wording(wording)
+    rules = {name: (str(rule),) for name, rule in book["rules"].items()}
+    claims: list[Claim] = []
+    for state, most, names in (
+        ("present", rng.choice((1, 2, 3)), [n for n, share in shares.items() if share >= MANY]),
+        ("absent", rng.choice((0, 1, 2)), [n for n, share in shares.items() if share < FEW]),
+    ):
+        for name in rng.sample(names, min(most, len(names))):
+            frame = rng.choice(book["anatomy_frames"][state])
+            text = finish(fill(frame, {**rules, "structure": tuple(book["anatomy"][name])}, rng))
+            claims.append(Claim(text, "present" if state == "present" else "absent"))
+    return claims
