@@ -28,8 +28,11 @@ def inputs(
     if ragged:
         for b in range(1, images):
             valid[b, patches - b * patches // (2 * images) :] = False
-    number = {name: torch.tensor(value, dtype=dtype) for name, value in (("a", alpha), ("b", beta), ("e", 1.5))}
+    number = {
+        name: torch.tensor(value, dtype=dtype) for name, value in (("a", alpha), ("b", beta), ("e", 1.5))
+    }
     return GateInputs(
         unit(sentences, width), unit(sentences, gate_width), unit(images, patches, width),
         unit(images, patches, gate_width), valid, number["a"], number["b"], number["e"], unit(width),
+        torch.tensor(0.3, dtype=dtype),
     )  # fmt: skip
