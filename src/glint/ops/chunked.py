@@ -192,11 +192,7 @@ def accumulator(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
-def maps(x: GateInputs, rows: slice, b: int) -> tuple[Tensor, Tensor]:
+def maps(x: GateInputs, rows: Tensor | slice, b: int) -> tuple[Tensor, Tensor]:
     """Return gate and cosine (sentences, P) of some sentences on one image: the maps that somebody asked for."""
-    part = GateInputs(
-        x.text[rows], x.queries[rows], x.patches[b, None], x.keys[b, None], x.valid[b, None],
-        x.alpha, x.beta, x.eps0, x.null,
-    )  # fmt: skip
-    gate, cosine = gate_and_cosine(part)
+    gate, cosine = gate_and_cosine(x.pairs(rows, b))
     return gate[:, 0], cosine[:, 0]

@@ -11,7 +11,7 @@ Axes: S sentences, B images, P patches, D alignment width, G gate width. An imag
 mass 0 and the score of an empty gate: <t_s, u>, and 0 for l2_mean and vlcabs. The mass of vlcabs is 1 otherwise.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -77,6 +77,18 @@ class GateInputs:
         kinds = {getattr(self, name).dtype for name in ("text", "queries", "patches", "keys")}
         if len(kinds) != 1 or not kinds.pop().is_floating_point:
             raise ValueError("text, queries, patches and keys must have one floating-point type")
+
+    def pairs(self, rows: Tensor | slice, image: int) -> "GateInputs":
+        """Return the inputs of some sentences with one image: S sentences, B = 1."""
+        part = slice(image, image + 1)
+        return replace(
+            self,
+            text=self.text[rows],
+            queries=self.queries[rows],
+            patches=self.patches[part],
+            keys=self.keys[part],
+            valid=self.valid[part],
+        )
 
 
 def gated_pool_reference(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Tensor]:
