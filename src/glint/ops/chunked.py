@@ -11,7 +11,7 @@ Gradients of scores s and masses m, for the null pools, with n = sum_p g c + eps
 For l2_mean and vlcabs, dy = ds (t / |y| - s y / |y|^2) and dg = <dy, v>; the logits of vlcabs are c / tau.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from glint.ops.reference import TINY, GateInputs, Pool, gate_and_cosine
 
 CACHE_BYTES = 1 << 20  # of one (sentences, patches) matrix of a block; a handful of them are alive at a time
 MAX_SENTENCES = 1024
+Rows = Tensor | slice  # sentences: indices without repetition, or a range
 
 
 def gated_pool_chunked(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Tensor]:
@@ -76,7 +77,8 @@ def backward(
     names = ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null", "tau")
     d = {name: torch.zeros_like(getattr(x, name), dtype=scores.dtype) for name in names}
     if pool == "null":
-        _backward_null(x, d, scores, mass, d_scores, d_mass)
+        everything = ((b, rows, columns) for b in range(len(x.patches)) for rows, columns in blocks(x, b))
+        backward_null(x, d, scores, mass, d_scores, d_mass, everything)
     else:
         for b in range(len(x.patches)):
             _backward_pooled(x, d, b, pool == "vlcabs", scores[:, b], d_scores[:, b], d_mass[:, b])
@@ -85,21 +87,26 @@ def backward(
     return tuple(grads.get(name) for name in order)
 
 
-def _backward_null(
-    x: GateInputs, d: dict[str, Tensor], scores: Tensor, mass: Tensor, d_scores: Tensor, d_mass: Tensor
+def backward_null(
+    x: GateInputs,
+    d: dict[str, Tensor],
+    scores: Tensor,
+    mass: Tensor,
+    d_scores: Tensor,
+    d_mass: Tensor,
+    tiles: Iterable[tuple[int, Rows, slice]],
 ) -> None:
-    """Add the gradients of null_mass and null_token to `d`."""
+    """Add the gradients of null_mass and null_token to `d`, those of `tiles` (image, sentences, patches) only."""
     share = d_scores / (x.eps0 + mass)
     through_mass = d_mass - share * scores
-    for b in range(len(x.patches)):
-        for rows, columns in blocks(x, b):
-            gate, cosine = block(x, b, rows, columns)
-            dn = share[rows, b, None].to(cosine.dtype)
-            weighted = gate * dn
-            d["text"][rows] += weighted @ x.patches[b, columns]
-            d["patches"][b, columns] += weighted.T @ x.text[rows]
-            d_gate = cosine.mul_(dn).add_(through_mass[rows, b, None])
-            _backward_gate(x, d, b, rows, columns, gate, d_gate)
+    for b, rows, columns in tiles:
+        gate, cosine = block(x, b, rows, columns)
+        dn = share[rows, b, None].to(cosine.dtype)
+        weighted = gate * dn
+        d["text"][rows] += weighted @ x.patches[b, columns]
+        d["patches"][b, columns] += weighted.T @ x.text[rows]
+        d_gate = cosine.mul_(dn).add_(through_mass[rows, b, None])
+        _backward_gate(x, d, b, rows, columns, gate, d_gate)
     closed = (x.text @ x.null).to(scores.dtype)[:, None]
     d["eps0"] += (share * (closed - scores)).sum()
     weight = (x.eps0 * share).sum(1)
@@ -143,7 +150,7 @@ def _backward_pooled(
 
 
 def _backward_gate(
-    x: GateInputs, d: dict[str, Tensor], b: int, rows: slice, columns: slice, gate: Tensor, d_gate: Tensor
+    x: GateInputs, d: dict[str, Tensor], b: int, rows: Rows, columns: slice, gate: Tensor, d_gate: Tensor
 ) -> None:
     """Take the gradient of a block's gate to queries, keys, alpha and beta; overwrites gate and d_gate."""
     q, k, total = x.queries[rows], x.keys[b, columns], d["beta"].dtype
@@ -156,7 +163,7 @@ def _backward_gate(
 
 
 def block(
-    x: GateInputs, b: int, rows: slice, columns: slice, level: Tensor | None = None
+    x: GateInputs, b: int, rows: Rows, columns: slice, level: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return weights and cosine (sentences, patches) of one block: gates, or those of a softmax with its `level`."""
     cosine = x.text[rows] @ x.patches[b, columns].T
@@ -192,7 +199,7 @@ def accumulator(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
-def maps(x: GateInputs, rows: Tensor | slice, b: int) -> tuple[Tensor, Tensor]:
+def maps(x: GateInputs, rows: Rows, b: int) -> tuple[Tensor, Tensor]:
     """Return gate and cosine (sentences, P) of some sentences on one image: the maps that somebody asked for."""
     gate, cosine = gate_and_cosine(x.pairs(rows, b))
     return gate[:, 0], cosine[:, 0]
