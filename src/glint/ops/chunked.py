@@ -203,3 +203,8 @@ def maps(x: GateInputs, rows: Rows, b: int) -> tuple[Tensor, Tensor]:
     """Return gate and cosine (sentences, P) of some sentences on one image: the maps that somebody asked for."""
     gate, cosine = gate_and_cosine(x.pairs(rows, b))
     return gate[:, 0], cosine[:, 0]
+
+
+def gates(x: GateInputs, rows: Rows, b: int) -> Tensor:
+    """Return the gates (sentences, P) of some sentences on one image, without their cosines."""
+    return (x.alpha * (x.queries[rows] @ x.keys[b].T) + x.beta).sigmoid() * x.valid[b]
