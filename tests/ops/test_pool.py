@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import glint.ops.pool as pool_module
 from glint.errors import UsageError
 from glint.ops import gated_pool, gated_pool_owned
 from glint.ops.reference import Pool, gated_pool_reference
@@ -23,6 +24,16 @@ def test_gated_pool__is_the_same_in_every_form(pool: Pool) -> None:
     for kernel in ("auto", "reference", "chunked"):
         for mine, right in zip(gated_pool(x, pool, kernel), truth, strict=True):
             torch.testing.assert_close(mine, right)
+
+
+def test_auto__holds_maps_only_while_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = inputs(dtype=torch.float32)  # maps of 7 x 3 x 10 numbers of 4 bytes
+    for limit, expected in ((840, "reference"), (839, "chunked")):
+        monkeypatch.setattr(pool_module, "SMALL_BYTES", limit)
+        for name in ("reference", "chunked"):
+            monkeypatch.setattr(pool_module, f"gated_pool_{name}", lambda x, pool, name=name: name)
+        assert gated_pool(x) == expected
+    assert gated_pool(inputs(dtype=torch.bfloat16)) == "chunked"  # the reference would sum in 16 bits
 
 
 @pytest.mark.parametrize("pool", POOLS)

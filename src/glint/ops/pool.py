@@ -11,6 +11,9 @@ from glint.ops.chunked import gated_pool_chunked
 from glint.ops.reference import GateInputs, Pool, gated_pool_reference
 
 Kernel = Literal["auto", "reference", "chunked", "triton"]
+SMALL_BYTES = (
+    4 << 20
+)  # of one map of all pairs (S, B, P): up to here the plain form is the fastest on a processor
 
 
 def gated_pool(x: GateInputs, pool: Pool = "null", kernel: Kernel = "auto") -> tuple[Tensor, Tensor]:
@@ -19,7 +22,8 @@ def gated_pool(x: GateInputs, pool: Pool = "null", kernel: Kernel = "auto") -> t
     Args:
         x: Inputs; may be empty along any axis of sentences, images or patches.
         pool: null for null_mass and null_token, or l2_mean, vlcabs.
-        kernel: auto takes Triton for the pool null on a CUDA device in fp32, bf16 or fp16, else the chunked form.
+        kernel: auto takes Triton for the pool null on a CUDA device in fp32, bf16 or fp16; else the reference while a
+            map of all pairs has at most SMALL_BYTES, and the chunked form beyond.
 
     Raises:
         UsageError: If shapes or types do not fit each other, or Triton is asked for where it cannot run.
@@ -28,10 +32,20 @@ def gated_pool(x: GateInputs, pool: Pool = "null", kernel: Kernel = "auto") -> t
         x.check()
     except ValueError as error:
         raise UsageError(f"the gate cannot pool this: {error}") from error
-    on_gpu = kernel == "auto" and x.text.is_cuda and _triton_obstacle(x, pool) is None
-    if kernel == "triton" or on_gpu:
+    form = _best(x, pool) if kernel == "auto" else kernel
+    if form == "triton":
         return _triton(x, pool)
-    return gated_pool_reference(x, pool) if kernel == "reference" else gated_pool_chunked(x, pool)
+    return gated_pool_reference(x, pool) if form == "reference" else gated_pool_chunked(x, pool)
+
+
+def _best(x: GateInputs, pool: Pool) -> Kernel:
+    if x.text.is_cuda and _triton_obstacle(x, pool) is None:
+        return "triton"
+    itemsize = x.text.element_size()
+    is_small = len(x.text) * x.valid.numel() * itemsize <= SMALL_BYTES
+    return (
+        "reference" if is_small and itemsize >= 4 else "chunked"
+    )  # the reference would sum 16-bit numbers as such
 
 
 def gated_pool_owned(

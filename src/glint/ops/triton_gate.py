@@ -164,19 +164,20 @@ def gated_sums_backward(
     text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor,
     d_inner: Tensor, d_mass: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of text, queries, patches, keys, alpha and beta, all in fp32."""
+    """Return the gradients of text, queries, patches, keys, alpha, beta: of patches and keys in their type, else fp32."""
     text, queries, patches, keys, valid = _contiguous(text, queries, patches, keys, valid)
-    sides = (text, queries, patches, keys)
-    dt, dq, dv, dk = (torch.zeros(a.shape, dtype=torch.float32, device=a.device) for a in sides)
+    dt, dq = (torch.zeros(a.shape, dtype=torch.float32, device=a.device) for a in (text, queries))
     d_beta = torch.zeros((), dtype=torch.float32, device=text.device)
     sizes = _sizes(text, queries, patches)
     S, B, P = sizes[:3]
     if S == 0 or B == 0 or P == 0:
-        return dt, dq, dv, dk, torch.zeros_like(d_beta), d_beta
+        return dt, dq, torch.zeros_like(patches), torch.zeros_like(keys), torch.zeros_like(d_beta), d_beta
+    dv, dk = (torch.empty(*a.shape, dtype=a.dtype, device=a.device) for a in (patches, keys))
     # fp16 gradients of a mean over many pairs would vanish: the workspace holds them relative to their largest.
     unit = torch.maximum(d_inner.abs().max(), d_mass.abs().max())
     unit = torch.where(unit == 0, 1.0, unit)
     di, dm = ((d / unit).float().contiguous() for d in (d_inner, d_mass))
+    scale = alpha * unit
     images, count = workspace(S, B, P, text.element_size())
     for b, p in ((b, p) for b in range(0, B, images) for p in range(0, P, count)):
         n, m = min(images, B - b), min(count, P - p)
@@ -186,15 +187,15 @@ def gated_sums_backward(
             EXACT=text.dtype == torch.float32,
         )  # fmt: skip
         d_beta += dz.sum(dtype=torch.float32)
-        for weights, d_row, row, d_column, column in (
-            (dc, dt, text, dv, patches),
-            (dz, dq, queries, dk, keys),
+        part = (slice(b, b + n), slice(p, p + m))
+        for weights, d_row, row, d_column, column, factor in (
+            (dc, dt, text, dv, patches, unit),
+            (dz, dq, queries, dk, keys, scale),
         ):
-            d_row += _product(weights, column[b : b + n, p : p + m].reshape(n * m, -1))
-            d_column[b : b + n, p : p + m] = _product(weights.T, row).view(n, m, -1)
+            d_row += _product(weights, column[part].reshape(n * m, -1))
+            d_column[part] = _product(weights.T, row).mul_(factor).view(n, m, -1)
     d_alpha = (dq * queries).sum() * unit
-    scale = alpha * unit
-    return dt.mul_(unit), dq.mul_(scale), dv.mul_(unit), dk.mul_(scale), d_alpha, d_beta * unit
+    return dt.mul_(unit), dq.mul_(scale), dv, dk, d_alpha, d_beta * unit
 
 
 @gated_sums_backward.register_fake
@@ -202,8 +203,15 @@ def _(
     text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor,
     d_inner: Tensor, d_mass: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    dt, dq, dv, dk = (a.new_empty(a.shape, dtype=torch.float32) for a in (text, queries, patches, keys))
-    return dt, dq, dv, dk, text.new_empty((), dtype=torch.float32), text.new_empty((), dtype=torch.float32)
+    dt, dq = (a.new_empty(a.shape, dtype=torch.float32) for a in (text, queries))
+    return (
+        dt,
+        dq,
+        patches.new_empty(patches.shape),
+        keys.new_empty(keys.shape),
+        text.new_empty((), dtype=torch.float32),
+        text.new_empty((), dtype=torch.float32),
+    )
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: object) -> None:
