@@ -164,7 +164,7 @@ def gated_sums_backward(
     text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor,
     d_inner: Tensor, d_mass: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of text, queries, patches, keys, alpha, beta: of patches and keys in their type, else fp32."""
+    """Return the gradients of text, queries (fp32), patches, keys (in their type), alpha and beta (fp32)."""
     text, queries, patches, keys, valid = _contiguous(text, queries, patches, keys, valid)
     dt, dq = (torch.zeros(a.shape, dtype=torch.float32, device=a.device) for a in (text, queries))
     d_beta = torch.zeros((), dtype=torch.float32, device=text.device)
