@@ -10,19 +10,19 @@ from glint.errors import UsageError
 from glint.ops.chunked import gated_pool_chunked
 from glint.ops.reference import GateInputs, Pool, gated_pool_reference
 
-Kernel = Literal["auto", "reference", "chunked", "triton"]
+Kernel = Literal["fastest", "reference", "chunked", "triton"]
 SMALL_BYTES = (
     4 << 20
 )  # of one map of all pairs (S, B, P): up to here the plain form is the fastest on a processor
 
 
-def gated_pool(x: GateInputs, pool: Pool = "null", kernel: Kernel = "auto") -> tuple[Tensor, Tensor]:
+def gated_pool(x: GateInputs, pool: Pool = "null", kernel: Kernel = "fastest") -> tuple[Tensor, Tensor]:
     """Return scores and gate masses (S, B) of all pairs, differentiable.
 
     Args:
         x: Inputs; may be empty along any axis of sentences, images or patches.
         pool: null for null_mass and null_token, or l2_mean, vlcabs.
-        kernel: auto takes Triton for the pool null on a CUDA device in fp32, bf16 or fp16; else the reference while a
+        kernel: fastest takes Triton for the pool null on a CUDA device in fp32, bf16 or fp16; else the reference while a
             map of all pairs has at most SMALL_BYTES, and the chunked form beyond.
 
     Raises:
@@ -32,7 +32,7 @@ def gated_pool(x: GateInputs, pool: Pool = "null", kernel: Kernel = "auto") -> t
         x.check()
     except ValueError as error:
         raise UsageError(f"the gate cannot pool this: {error}") from error
-    form = _best(x, pool) if kernel == "auto" else kernel
+    form = _best(x, pool) if kernel == "fastest" else kernel
     if form == "triton":
         return _triton(x, pool)
     return gated_pool_reference(x, pool) if form == "reference" else gated_pool_chunked(x, pool)
@@ -49,7 +49,7 @@ def _best(x: GateInputs, pool: Pool) -> Kernel:
 
 
 def gated_pool_owned(
-    x: GateInputs, owner: Tensor, pool: Pool = "null", kernel: Kernel = "auto"
+    x: GateInputs, owner: Tensor, pool: Pool = "null", kernel: Kernel = "fastest"
 ) -> tuple[Tensor, Tensor]:
     """Return scores and gate masses (S,) of each sentence with its own image `owner` (S,) int64 only.
 
@@ -101,7 +101,7 @@ def _interprets() -> bool:
 def _triton(x: GateInputs, pool: Pool) -> tuple[Tensor, Tensor]:
     obstacle = _triton_obstacle(x, pool)
     if obstacle is not None:
-        raise UsageError(f"Triton cannot pool this: {obstacle}", fix="use kernel auto or chunked")
+        raise UsageError(f"Triton cannot pool this: {obstacle}", fix="use kernel fastest or chunked")
     from glint.ops.triton_gate import gated_sums
 
     inner, mass = gated_sums(x.text, x.queries, x.patches, x.keys, x.valid, x.alpha.float(), x.beta.float())

@@ -37,7 +37,7 @@ def top_queries(
     stream: Iterable[tuple[Tensor, Tensor]],
     count: int,
     pool: Pool = "null",
-    kernel: Kernel = "auto",
+    kernel: Kernel = "fastest",
 ) -> TopQueries:
     """Score a stream of queries on one study; memory depends on `count` and on one part of the stream only.
 
