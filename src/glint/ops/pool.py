@@ -22,8 +22,8 @@ def gated_pool(x: GateInputs, pool: Pool = "null", kernel: Kernel = "fastest") -
     Args:
         x: Inputs; may be empty along any axis of sentences, images or patches.
         pool: null for null_mass and null_token, or l2_mean, vlcabs.
-        kernel: fastest takes Triton for the pool null on a CUDA device in fp32, bf16 or fp16; else the reference while a
-            map of all pairs has at most SMALL_BYTES, and the chunked form beyond.
+        kernel: fastest takes Triton for the pool null on a CUDA device in fp32, bf16 or fp16; else the reference while
+            a map of all pairs has at most SMALL_BYTES, and the chunked form beyond.
 
     Raises:
         UsageError: If shapes or types do not fit each other, or Triton is asked for where it cannot run.
