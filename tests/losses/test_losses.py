@@ -88,7 +88,7 @@ def test_polarity_contrast__needs_both_images_right() -> None:
 
 
 def test_gate_off__only_sees_unmatched_pairs() -> None:
-    gate = torch.tensor([[[1.0, 1.0], [0.2, 0.4]]])
+    gate = torch.tensor([[1.0, 0.3]])
     assert float(gate_off(gate, torch.tensor([[False, True]]))) == pytest.approx(0.3)
     assert float(gate_off(gate, torch.tensor([[False, False]]))) == 0.0
 

@@ -59,3 +59,49 @@ def test_objective__total_is_the_weighted_sum_of_its_parts() -> None:
         + 0.3 * report["loss_gate_budget"]
     )
     assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+REPORTS = (
+    "There is a right pleural effusion.",
+    "No pleural effusion.",
+    "There is a pacemaker.",
+    "Small left pleural effusion.",
+)
+
+
+def step(*overrides: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    task = objective("align.token_keep=0.6", *overrides)
+    total, _ = task(batch(*REPORTS), torch.Generator().manual_seed(0))
+    total.backward()
+    return total.detach(), {n: p.grad for n, p in task.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("pool", ["null_mass", "null_token", "l2_mean"])
+def test_objective__chunked_and_reference_kernels_agree(pool: str) -> None:
+    settings = [f"align.pool={pool}", "loss.gate_off=0.5"]
+    total, grads = step("align.kernel=chunked", *settings)
+    truth, true_grads = step("align.kernel=reference", *settings)
+    assert float(total) == pytest.approx(float(truth), rel=1e-5)
+    assert grads.keys() == true_grads.keys()
+    for name, grad in true_grads.items():
+        torch.testing.assert_close(grads[name], grad, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def losses(kernel: str, steps: int) -> list[float]:
+    task = objective(f"align.kernel={kernel}", "loss.gate_off=0.5")
+    optimizer = torch.optim.AdamW((p for p in task.model.parameters() if p.requires_grad), lr=1e-3)
+    found = []
+    for i in range(steps):
+        total, _ = task(batch(*REPORTS), torch.Generator().manual_seed(i))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        found.append(float(total.detach()))
+    return found
+
+
+@pytest.mark.slow
+def test_objective__200_steps_with_either_kernel_give_one_loss_curve() -> None:
+    chunked, reference = losses("chunked", 200), losses("reference", 200)
+    assert reference[-1] < 0.9 * reference[0]
+    assert max(abs(a - b) for a, b in zip(chunked, reference, strict=True)) < 1e-4

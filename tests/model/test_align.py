@@ -45,6 +45,29 @@ def test_all_pairs__equals_the_equations(pool: str) -> None:
             torch.testing.assert_close(result.gate[s, b], g, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kernel", ["fastest", "reference", "chunked"])
+@pytest.mark.parametrize("pool", ["null_mass", "null_token", "l2_mean"])
+def test_pool_and_gates__are_those_of_all_pairs(pool: str, kernel: str) -> None:
+    aligner, text, tokens = make(pool=pool, eps0=2.0, kernel=kernel)
+    valid = torch.arange(P)[None] < torch.tensor([[P], [7]])
+    sentences, patches = aligner.project_text(text), aligner.project_patches(tokens, valid)
+    whole, pooled = aligner.all_pairs(sentences, patches), aligner.pool(sentences, patches)
+    torch.testing.assert_close(pooled.scores, whole.scores)
+    torch.testing.assert_close(pooled.open, whole.gate.mean(-1))
+    pairs = torch.tensor([[True, False], [True, True], [False, False]])
+    found = aligner.gates(sentences, patches, pairs)
+    torch.testing.assert_close(found, torch.stack([whole.gate[0, 0], whole.gate[1, 0], whole.gate[1, 1]]))
+    assert aligner.gates(sentences, patches, pairs & False).shape == (0, P)
+
+
+@pytest.mark.parametrize("kind", ["vlcabs", "global"])
+def test_pool__of_baselines_is_that_of_all_pairs(kind: str) -> None:
+    aligner, text, tokens = make(type=kind)
+    sentences, patches = aligner.project_text(text), aligner.project_patches(tokens)
+    whole, pooled = aligner.all_pairs(sentences, patches), aligner.pool(sentences, patches)
+    torch.testing.assert_close((pooled.scores, pooled.open), (whole.scores, whole.maps.mean(-1)))
+
+
 @pytest.mark.parametrize("kind", ["gated", "vlcabs", "global"])
 def test_all_pairs__padding_changes_nothing(kind: str) -> None:
     aligner, text, tokens = make(type=kind)

@@ -34,4 +34,5 @@ def inputs(
     return GateInputs(
         unit(sentences, width), unit(sentences, gate_width), unit(images, patches, width),
         unit(images, patches, gate_width), valid, number["a"], number["b"], number["e"], unit(width),
+        torch.tensor(0.3, dtype=dtype),
     )  # fmt: skip

@@ -14,8 +14,8 @@ from glint.ops.reference import GateInputs, Pool, gate_and_cosine, gated_pool_re
 
 from .conftest import inputs
 
-POOLS: tuple[Pool, ...] = ("null", "l2_mean")
-NAMES = ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null")
+POOLS: tuple[Pool, ...] = ("null", "l2_mean", "vlcabs")
+NAMES = ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null", "tau")
 
 
 def differentiable(x: GateInputs) -> GateInputs:
@@ -91,8 +91,10 @@ def test_no_patches_valid__is_an_empty_gate() -> None:
     scores, mass = gated_pool_chunked(x, "null")
     assert torch.allclose(scores[:, 0], x.text @ x.null)
     assert float(mass.abs().sum()) == 0.0
-    assert float(gated_pool_chunked(x, "l2_mean")[0].abs().max()) == 0.0
-    assert all(bool(g.isfinite().all()) for g in gradients(x, "l2_mean", gated_pool_chunked).values())
+    for pool in ("l2_mean", "vlcabs"):
+        for form in (gated_pool_chunked, gated_pool_reference):
+            assert float(form(x, pool)[0].abs().max()) == 0.0
+            assert all(bool(g.isfinite().all()) for g in gradients(x, pool, form).values())
 
 
 @pytest.mark.parametrize(("sentences", "images"), [(0, 3), (4, 0)])
@@ -101,10 +103,11 @@ def test_nothing_to_pair__gives_empty_scores(sentences: int, images: int) -> Non
     assert gated_pool_chunked(x)[0].shape == (sentences, images)
 
 
-def test_nan__is_not_hidden() -> None:
+@pytest.mark.parametrize("pool", POOLS)
+def test_nan__is_not_hidden(pool: Pool) -> None:
     x = inputs()
-    x.keys[0, 0, 0] = torch.nan
-    scores, _ = gated_pool_chunked(x)
+    (x.patches if pool == "vlcabs" else x.keys)[0, 0, 0] = torch.nan
+    scores, _ = gated_pool_chunked(x, pool)
     assert bool(scores[:, 0].isnan().all())
     assert bool(scores[:, 1:].isfinite().all())
 
@@ -120,6 +123,7 @@ def test_maps__are_those_of_the_reference() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("text", torch.zeros(7), "text has 1 axes"),
         ("queries", torch.zeros(7, 9), "queries has the shape"),
         ("valid", torch.ones(3, 10), "valid is torch.float32"),
         ("keys", torch.zeros(3, 9, 4), "keys has the shape"),

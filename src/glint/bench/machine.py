@@ -1,7 +1,9 @@
 """What the machine can do: peak rate of matrix products, peak memory of a piece of work, its name."""
 
+import ctypes
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,11 +82,19 @@ def _reset_peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return int(torch.cuda.memory_allocated(device))
+    _return_freed_memory()
     try:
         CLEAR_PEAK.write_text("5", encoding="ascii")
     except OSError:
         return None
     return _status("VmRSS")
+
+
+def _return_freed_memory() -> None:
+    """Give back what the C library keeps for later: it would hide that the next call needs it again (glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _peak(device: torch.device) -> int | None:

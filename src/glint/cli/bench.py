@@ -3,9 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import torch
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory on this machine.")
 
@@ -35,10 +38,7 @@ def encoders(
     from glint.bench.encoders import HEAD, Row, default_shapes, run
     from glint.bench.machine import machine_name, matmul_peak
 
-    where = torch.device(_device(device))
-    number = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(dtype)
-    if number is None:
-        raise typer.BadParameter("fp32 or bf16", param_hint="--dtype")
+    where, number = torch.device(_device(device)), _number(dtype)
     chosen, shapes = _known(names), [_shape(text) for text in size or ()]
     peak = matmul_peak(where, number)
     typer.echo(
@@ -54,6 +54,63 @@ def encoders(
     if out is not None:
         head = {"machine": machine_name(where), "dtype": dtype, "batch": batch, "peak_flops": peak}
         write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+@bench.command()
+def gate(
+    forms: Annotated[
+        list[str] | None, typer.Argument(help="Forms; none: all that run on the device.")
+    ] = None,
+    sentences: Annotated[int, typer.Option(min=1)] = 256,
+    images: Annotated[int, typer.Option(min=1)] = 8,
+    patches: Annotated[int, typer.Option(min=1)] = 1024,
+    width: Annotated[int, typer.Option(min=1, help="Alignment width D.")] = 128,
+    gate_width: Annotated[int, typer.Option(min=1, help="Gate width G.")] = 128,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Share of open tiles.")] = 0.05,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls; the median counts.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes cuda where it is.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="Write the rows as JSON, too.")] = None,
+) -> None:
+    """Time the gated pooling of all pairs, forward and with backward, in all its forms; print a Markdown table."""
+    import torch
+
+    from glint.atomic import write_text
+    from glint.bench import gate as work
+    from glint.bench.machine import machine_name, matmul_peak
+    from glint.errors import UsageError
+
+    where, number = torch.device(_device(device)), _number(dtype)
+    known = list(work.forms(where))
+    unknown = [name for name in forms or () if name not in known]
+    if unknown:
+        raise UsageError(f"there is no form '{unknown[0]}' on {where.type}", expected=", ".join(known))
+    if gate_width < round(1 / share):
+        raise UsageError(
+            f"{share} of open tiles need a gate width of {round(1 / share)}", where="--gate-width"
+        )
+    size = work.Size(sentences, images, patches, width, gate_width)
+    peak = matmul_peak(where, number)
+    is_open = work.open_share(work.inputs(size, where, number, share))
+    typer.echo(f"{machine_name(where)}, {dtype}, {size}, matrix-product peak {peak / 1e12:.3f} TFLOP/s")
+    typer.echo(f"tiles that the sparse form does not skip: {is_open:.1%}\n")
+    typer.echo("| " + " | ".join(work.HEAD) + " |\n|" + "---|" * len(work.HEAD))
+    rows: list[work.Row] = []
+    for row in work.run(size, where, number, forms or known, share, repeats):
+        rows.append(row)
+        typer.echo("| " + " | ".join(row.cells(peak)) + " |")
+    if out is not None:
+        head = {"machine": machine_name(where), "dtype": dtype, "size": asdict(size), "peak_flops": peak}
+        write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+def _number(name: str) -> "torch.dtype":
+    import torch
+
+    number = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(name)
+    if number is None:
+        raise typer.BadParameter("fp32 or bf16", param_hint="--dtype")
+    return number
 
 
 def _device(name: str) -> str:

@@ -109,6 +109,9 @@ class AlignConfig(Settings):
     temperature_min: float = Field(0.01, gt=0)
     """Floor of the learnt temperature. A low floor lets a telling edge satisfy the loss; a higher one keeps
     asking for more of the finding."""
+    kernel: Literal["fastest", "reference", "chunked", "triton"] = "fastest"
+    """How the sigmoid gate pools all pairs in training (docs/gate.md). reference holds all maps, the others none.
+    fastest: triton on a GPU where it can; else reference while the maps are small, then chunked."""
     token_keep: float = Field(1.0, gt=0, le=1)
     """Share of patches that the score sees in a training step (random, per image): makes extent pay."""
 

@@ -17,7 +17,7 @@ from glint.losses.claims import follows
 from glint.losses.dense import dense_feature_loss
 from glint.losses.polarity import opposite_pairs
 from glint.losses.sparsity import gate_budget, gate_off
-from glint.model.align import Alignment, Patches, drop_tokens
+from glint.model.align import Patches, Pooled, drop_tokens
 from glint.model.glint import GlintModel, pool_valid
 
 if TYPE_CHECKING:
@@ -82,20 +82,17 @@ class Objective:
         )
         if not texts:
             return {"align": patches.values.sum() * 0.0}, {}
-        aligned = self.model.align.all_pairs(
-            self.model.align.project_text(self.model.text.encode(texts).float()), patches
-        )
+        sentences = self.model.align.project_text(self.model.text.encode(texts).float())
+        pooled = self.model.align.pool(sentences, patches)
         affirming = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
         affirms = torch.tensor([text in affirming for text in texts], device=positive.device)
         unknown = self._unknown(texts, positive, affirms)
-        parts = {"align": multi_positive_nce(aligned.scores, positive, self.model.align.tau, unknown)}
-        if self.model.align.gate is not None and self.cfg.align.gate_activation == "sigmoid":
-            parts["gate_off"] = gate_off(aligned.gate, ~(positive | unknown))
-            visible = positive & affirms[:, None]
-            parts["gate_budget"] = gate_budget(
-                aligned.gate[visible], self.cfg.loss.rho_max, self.cfg.loss.rho_min
-            )
-        return parts, _statistics(aligned, positive, unknown)
+        parts = {"align": multi_positive_nce(pooled.scores, positive, self.model.align.tau, unknown)}
+        if self.model.align.has_sigmoid_gate:
+            parts["gate_off"] = gate_off(pooled.open, ~(positive | unknown))
+            visible = self.model.align.gates(sentences, patches, positive & affirms[:, None])
+            parts["gate_budget"] = gate_budget(visible, self.cfg.loss.rho_max, self.cfg.loss.rho_min)
+        return parts, _statistics(pooled, positive, unknown)
 
     def _unknown(self, texts: list[str], positive: Tensor, affirms: Tensor) -> Tensor:
         """Return (S, B): the report does not have this affirmation but one that says the same in other words."""
@@ -115,7 +112,7 @@ class Objective:
             return patches.values.sum() * 0.0
         texts = [pair.affirmed for pair in pairs] + [pair.denied for pair in pairs]
         sentences = self.model.align.project_text(self.model.text.encode(texts).float())
-        affirmed, denied = self.model.align.all_pairs(sentences, patches).scores.chunk(2)
+        affirmed, denied = self.model.align.pool(sentences, patches).scores.chunk(2)
         margin = affirmed - denied  # (K, B)
         rows = torch.arange(len(pairs), device=margin.device)
         with_it, without = [pair.image_with for pair in pairs], [pair.image_without for pair in pairs]
@@ -145,13 +142,12 @@ def _unique(texts: list[str], owner: Tensor, num_images: int) -> tuple[list[str]
 
 
 @torch.no_grad()
-def _statistics(aligned: Alignment, positive: Tensor, unknown: Tensor) -> Report:
-    """Open gate fraction on matched and unmatched pairs, and how often the best image is a right one."""
-    open_SB = (aligned.maps > 0.5).float().mean(-1)
-    best = aligned.scores.masked_fill(unknown, -torch.inf).argmax(1)
+def _statistics(pooled: Pooled, positive: Tensor, unknown: Tensor) -> Report:
+    """Mean of the map on matched and unmatched pairs, and how often the best image is a right one."""
+    best = pooled.scores.masked_fill(unknown, -torch.inf).argmax(1)
     return {
-        "open_present": float(open_SB[positive].mean()),
-        "open_absent": float(open_SB[~positive].mean()) if bool((~positive).any()) else 0.0,
+        "open_present": float(pooled.open[positive].mean()),
+        "open_absent": float(pooled.open[~positive].mean()) if bool((~positive).any()) else 0.0,
         "unknown": float(unknown.float().mean()),
         "retrieval": float(positive[torch.arange(len(best), device=best.device), best].float().mean()),
     }

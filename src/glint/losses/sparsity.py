@@ -3,11 +3,11 @@
 from torch import Tensor
 
 
-def gate_off(gate_SBP: Tensor, negative_SB: Tensor) -> Tensor:
-    """Mean gate over unmatched pairs (sparsity.l1_neg). Zero when there are none."""
+def gate_off(open_SB: Tensor, negative_SB: Tensor) -> Tensor:
+    """Mean gate over unmatched pairs (sparsity.l1_neg), of each pair's mean gate. Zero when there are none."""
     if not bool(negative_SB.any()):
-        return gate_SBP.sum() * 0.0
-    return gate_SBP.mean(-1)[negative_SB].mean()
+        return open_SB.sum() * 0.0
+    return open_SB[negative_SB].mean()
 
 
 def gate_budget(gate_SP: Tensor, rho_max: float, rho_min: float) -> Tensor:

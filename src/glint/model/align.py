@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from glint.config.schema import AlignConfig
 from glint.model.gate import Gate
+from glint.ops import GateInputs, gated_pool
+from glint.ops.chunked import gates
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,19 @@ class Alignment:
         without a gate point with their map.
         """
         return self.gate * self.cosine.clamp(min=0) if self.gated else self.maps
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """Scores of all pairs without their maps.
+
+    Attributes:
+        scores: (S, B) pooled similarity, about -1..1.
+        open: (S, B) mean of the map over all P patches, padding (which is closed) included.
+    """
+
+    scores: Tensor
+    open: Tensor
 
 
 class Aligner(nn.Module):
@@ -114,6 +129,48 @@ class Aligner(nn.Module):
             affinity = torch.einsum("sg,bpg->sbp", sentences.queries, patches.keys)
         return self._pool(sentences.values, cosine, affinity, patches)
 
+    def pool(self, sentences: Sentences, patches: Patches) -> Pooled:
+        """Score every sentence with every image; the sigmoid gate does so without a matrix of pairs and patches."""
+        if not self.has_sigmoid_gate:
+            aligned = self.all_pairs(sentences, patches)
+            return Pooled(aligned.scores, aligned.maps.mean(-1))
+        x = self._gate_inputs(sentences, patches)
+        pool = "l2_mean" if self.cfg.pool == "l2_mean" else "null"
+        scores, mass = gated_pool(x, pool, self.cfg.kernel)
+        return Pooled(scores, mass / patches.values.shape[1])
+
+    def gates(self, sentences: Sentences, patches: Patches, pairs: Tensor) -> Tensor:
+        """Return the gates (K, P) of the K pairs that are set in `pairs` (S, B) bool, image by image."""
+        x = self._gate_inputs(sentences, patches)
+        return torch.cat([gates(x, pairs[:, b].nonzero()[:, 0], b) for b in range(len(patches.values))])
+
+    @property
+    def has_sigmoid_gate(self) -> bool:
+        """Whether the gates are absolute: closed where there is nothing to see."""
+        return self.gate is not None and self.cfg.gate_activation == "sigmoid"
+
+    def _gate_inputs(self, sentences: Sentences, patches: Patches) -> GateInputs:
+        assert self.gate is not None
+        assert sentences.queries is not None
+        assert patches.keys is not None
+        null = torch.zeros_like(self.log_tau).expand(self.cfg.dim)
+        return GateInputs(
+            text=sentences.values,
+            queries=sentences.queries,
+            patches=patches.values,
+            keys=patches.keys,
+            valid=patches.valid,
+            alpha=self.gate.alpha,
+            beta=self.gate.beta,
+            eps0=torch.full_like(self.log_tau, self._eps0),
+            null=null if self.null is None else F.normalize(self.null, dim=0),
+        )
+
+    @property
+    def _eps0(self) -> float:
+        """Null mass in open patches; under token dropout fewer patches are there to open."""
+        return self.cfg.eps0 * (self.cfg.token_keep if self.training else 1.0)
+
     def _pool(self, text: Tensor, cosine: Tensor, affinity: Tensor, patches: Patches) -> Alignment:
         """Pool patches: text (S, D), cosine and affinity (S, B, P)."""
         values, valid = patches.values, patches.valid
@@ -138,8 +195,7 @@ class Aligner(nn.Module):
     def _gated_score(self, text: Tensor, gate: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
         if self.cfg.pool == "l2_mean":
             return self._cosine_with_pooled(gate, cosine, values)
-        # eps0 counts open patches; under token dropout fewer patches are there to open.
-        eps0 = self.cfg.eps0 * (self.cfg.token_keep if self.training else 1.0)
+        eps0 = self._eps0
         numerator = (gate * cosine).sum(-1)
         if self.null is not None:
             numerator = numerator + eps0 * (text @ F.normalize(self.null, dim=0))[:, None]

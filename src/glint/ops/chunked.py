@@ -7,9 +7,11 @@ Gradients of scores s and masses m, for the null pools, with n = sum_p g c + eps
     dn = ds / N          dN = -ds s / N + dm          dg = dn c + dN          dz = dg g (1 - g)
     dt += (dn g) v       dv += (dn g)^T t             dq += alpha dz k        dk += alpha dz^T q
     dalpha = sum dz <q, k>          dbeta = sum dz          deps0 = sum dn <t, u> - ds s / N
+
+For l2_mean and vlcabs, dy = ds (t / |y| - s y / |y|^2) and dg = <dy, v>; the logits of vlcabs are c / tau.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,11 +21,12 @@ from glint.ops.reference import TINY, GateInputs, Pool, gate_and_cosine
 
 CACHE_BYTES = 1 << 20  # of one (sentences, patches) matrix of a block; a handful of them are alive at a time
 MAX_SENTENCES = 1024
+Rows = Tensor | slice  # sentences: indices without repetition, or a range
 
 
 def gated_pool_chunked(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Tensor]:
     """Return scores (S, B) and gate masses (S, B), differentiable in everything but `valid`."""
-    tensors = (x.text, x.queries, x.patches, x.keys, x.valid, x.alpha, x.beta, x.eps0, x.null)
+    tensors = (x.text, x.queries, x.patches, x.keys, x.valid, x.alpha, x.beta, x.eps0, x.null, x.tau)
     return _GatedPool.apply(pool, *tensors)  # pyright: ignore[reportReturnType]
 
 
@@ -50,20 +53,19 @@ def forward(x: GateInputs, pool: Pool) -> tuple[Tensor, Tensor]:
     shape = (len(x.text), len(x.patches))
     total = accumulator(x.text)
     mass, inner = (torch.zeros(shape, dtype=total, device=x.text.device) for _ in range(2))
-    pooled = torch.zeros(shape[0], x.patches.shape[-1], dtype=total, device=x.text.device)
     scores = torch.empty_like(mass)
     for b in range(shape[1]):
-        if pool == "l2_mean":
-            pooled.zero_()
+        level = softmax_level(x, b) if pool == "vlcabs" else None
+        pooled = torch.zeros(x.text.shape, dtype=total, device=x.text.device) if pool != "null" else None
         for rows, columns in blocks(x, b):
-            gate, cosine = block(x, b, rows, columns)
+            gate, cosine = block(x, b, rows, columns, level)
             mass[rows, b] += gate.sum(-1, dtype=total)
-            if pool == "l2_mean":
+            if pooled is not None:
                 pooled[rows] += (gate @ x.patches[b, columns]).to(total)
             inner[rows, b] += cosine.mul_(gate).sum(-1, dtype=total)
-        if pool == "l2_mean":
+        if pooled is not None:
             scores[:, b] = inner[:, b] / pooled.norm(dim=-1).clamp_min(TINY)
-    if pool != "l2_mean":
+    if pool == "null":
         scores = (inner + x.eps0 * (x.text @ x.null).to(total)[:, None]) / (x.eps0 + mass)
     return scores, mass
 
@@ -72,51 +74,114 @@ def backward(
     x: GateInputs, pool: Pool, scores: Tensor, mass: Tensor, d_scores: Tensor, d_mass: Tensor
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of the fields of GateInputs, in their order."""
-    total = scores.dtype
-    d = {
-        name: torch.zeros_like(getattr(x, name), dtype=total)
-        for name in ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null")
-    }
-    share = d_scores / (x.eps0 + mass) if pool == "null" else torch.zeros_like(d_scores)
-    through_mass = d_mass - (share * scores if pool == "null" else 0)
-    for b in range(len(x.patches)):
-        d_pooled = _d_pooled(x, b, scores[:, b], d_scores[:, b]) if pool == "l2_mean" else None
-        for rows, columns in blocks(x, b):
-            gate, cosine = block(x, b, rows, columns)
-            v, k, t, q = x.patches[b, columns], x.keys[b, columns], x.text[rows], x.queries[rows]
-            if d_pooled is not None:
-                d_gate = (d_pooled[rows].to(v.dtype) @ v.T).add_(through_mass[rows, b, None])
-                d["patches"][b, columns] += gate.T @ d_pooled[rows].to(v.dtype)
-            else:
-                dn = share[rows, b, None].to(cosine.dtype)
-                d_gate = cosine.mul_(dn).add_(through_mass[rows, b, None])
-                weighted = gate * dn
-                d["text"][rows] += weighted @ v
-                d["patches"][b, columns] += weighted.T @ t
-            d_logit = d_gate.mul_(gate).mul_(gate.neg_().add_(1))
-            d["beta"] += d_logit.sum(dtype=total)
-            d_logit_k = d_logit @ k  # serves alpha, too: sum dz <q, k> = sum <q, dz k>
-            d["alpha"] += (d_logit_k * q).sum(dtype=total)
-            d["queries"][rows] += x.alpha * d_logit_k
-            d["keys"][b, columns] += x.alpha * (d_logit.T @ q)
-    if pool == "l2_mean":
-        d["text"] += _d_text_l2(x, d_scores)
+    names = ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null", "tau")
+    d = {name: torch.zeros_like(getattr(x, name), dtype=scores.dtype) for name in names}
+    if pool == "null":
+        everything = ((b, rows, columns) for b in range(len(x.patches)) for rows, columns in blocks(x, b))
+        backward_null(x, d, scores, mass, d_scores, d_mass, everything)
     else:
-        closed = (x.text @ x.null).to(total)[:, None]
-        d["eps0"] += (share * (closed - scores)).sum()
-        weight = (x.eps0 * share).sum(1)
-        d["text"] += weight[:, None] * x.null
-        d["null"] += weight.to(x.text.dtype) @ x.text
+        for b in range(len(x.patches)):
+            _backward_pooled(x, d, b, pool == "vlcabs", scores[:, b], d_scores[:, b], d_mass[:, b])
     grads = {name: value.to(getattr(x, name).dtype) for name, value in d.items()}
-    order = ("text", "queries", "patches", "keys", "valid", "alpha", "beta", "eps0", "null")
+    order = ("text", "queries", "patches", "keys", "valid", "alpha", "beta", "eps0", "null", "tau")
     return tuple(grads.get(name) for name in order)
 
 
-def block(x: GateInputs, b: int, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-    """Return gate and cosine (sentences, patches) of one block."""
+def backward_null(
+    x: GateInputs,
+    d: dict[str, Tensor],
+    scores: Tensor,
+    mass: Tensor,
+    d_scores: Tensor,
+    d_mass: Tensor,
+    tiles: Iterable[tuple[int, Rows, slice]],
+) -> None:
+    """Add the gradients of null_mass and null_token to `d`, those of `tiles` (image, sentences, patches) only."""
+    share = d_scores / (x.eps0 + mass)
+    through_mass = d_mass - share * scores
+    for b, rows, columns in tiles:
+        gate, cosine = block(x, b, rows, columns)
+        dn = share[rows, b, None].to(cosine.dtype)
+        weighted = gate * dn
+        d["text"][rows] += weighted @ x.patches[b, columns]
+        d["patches"][b, columns] += weighted.T @ x.text[rows]
+        d_gate = cosine.mul_(dn).add_(through_mass[rows, b, None])
+        _backward_gate(x, d, b, rows, columns, gate, d_gate)
+    closed = (x.text @ x.null).to(scores.dtype)[:, None]
+    d["eps0"] += (share * (closed - scores)).sum()
+    weight = (x.eps0 * share).sum(1)
+    d["text"] += weight[:, None] * x.null
+    d["null"] += weight.to(x.text.dtype) @ x.text
+
+
+def _backward_pooled(
+    x: GateInputs,
+    d: dict[str, Tensor],
+    b: int,
+    softmax: bool,
+    scores: Tensor,
+    d_scores: Tensor,
+    d_mass: Tensor,
+) -> None:
+    """Add the gradients of l2_mean or vlcabs of image b to `d`; scores and their gradients (S,)."""
+    level = softmax_level(x, b) if softmax else None
+    y = torch.zeros(x.text.shape, dtype=scores.dtype, device=x.text.device)
+    for rows, columns in blocks(x, b):
+        y[rows] += (block(x, b, rows, columns, level)[0] @ x.patches[b, columns]).to(y.dtype)
+    length = y.norm(dim=-1, keepdim=True)
+    safe = length.clamp_min(TINY)
+    d["text"] += d_scores[:, None] * y / safe
+    along = torch.where(length > TINY, scores[:, None] * y / safe.square(), 0.0)
+    d_y = d_scores[:, None] * (x.text / safe - along)
+    constant = (d_y * y).sum(-1)  # what a softmax takes from all of its gradients alike
+    for rows, columns in blocks(x, b):
+        gate, cosine = block(x, b, rows, columns, level)
+        v, dy = x.patches[b, columns], d_y[rows].to(x.patches.dtype)
+        d["patches"][b, columns] += gate.T @ dy
+        d_gate = dy @ v.T
+        if not softmax:
+            _backward_gate(x, d, b, rows, columns, gate, d_gate.add_(d_mass[rows, None]))
+            continue
+        d_logit = d_gate.sub_(constant[rows, None]).mul_(gate)
+        d["tau"] -= (d_logit * cosine).sum(dtype=y.dtype) / x.tau**2
+        d_cosine = d_logit / x.tau
+        d["text"][rows] += d_cosine @ v
+        d["patches"][b, columns] += d_cosine.T @ x.text[rows]
+
+
+def _backward_gate(
+    x: GateInputs, d: dict[str, Tensor], b: int, rows: Rows, columns: slice, gate: Tensor, d_gate: Tensor
+) -> None:
+    """Take the gradient of a block's gate to queries, keys, alpha and beta; overwrites gate and d_gate."""
+    q, k, total = x.queries[rows], x.keys[b, columns], d["beta"].dtype
+    d_logit = d_gate.mul_(gate).mul_(gate.neg_().add_(1))
+    d["beta"] += d_logit.sum(dtype=total)
+    d_logit_k = d_logit @ k  # serves alpha, too: sum dz <q, k> = sum <q, dz k>
+    d["alpha"] += (d_logit_k * q).sum(dtype=total)
+    d["queries"][rows] += x.alpha * d_logit_k
+    d["keys"][b, columns] += x.alpha * (d_logit.T @ q)
+
+
+def block(
+    x: GateInputs, b: int, rows: Rows, columns: slice, level: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return weights and cosine (sentences, patches) of one block: gates, or those of a softmax with its `level`."""
+    cosine = x.text[rows] @ x.patches[b, columns].T
+    if level is not None:
+        logits = (cosine / x.tau).masked_fill_(~x.valid[b, columns], -torch.inf)
+        return logits.sub_(level[rows, None]).exp_(), cosine
     logits = (x.queries[rows] @ x.keys[b, columns].T).mul_(x.alpha).add_(x.beta)
-    gate = logits.sigmoid_().mul_(x.valid[b, columns])
-    return gate, x.text[rows] @ x.patches[b, columns].T
+    return logits.sigmoid_().mul_(x.valid[b, columns]), cosine
+
+
+def softmax_level(x: GateInputs, b: int) -> Tensor:
+    """Return log sum_p exp(c / tau) (S,) over the valid patches of image b; 0 where there are none."""
+    level = torch.full((len(x.text),), -torch.inf, dtype=accumulator(x.text), device=x.text.device)
+    for rows, columns in blocks(x, b):
+        logits = (x.text[rows] @ x.patches[b, columns].T).to(level.dtype) / x.tau
+        part = logits.masked_fill_(~x.valid[b, columns], -torch.inf).logsumexp(-1)
+        level[rows] = torch.logaddexp(level[rows], part)
+    return level.masked_fill(level == -torch.inf, 0.0)
 
 
 def blocks(x: GateInputs, b: int) -> Iterator[tuple[slice, slice]]:
@@ -134,38 +199,12 @@ def accumulator(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
-def _pooled(x: GateInputs, b: int) -> Tensor:
-    """Return y = sum_p g v (S, D) of one image."""
-    pooled = torch.zeros(x.text.shape, dtype=accumulator(x.text), device=x.text.device)
-    for rows, columns in blocks(x, b):
-        gate, _ = block(x, b, rows, columns)
-        pooled[rows] += (gate @ x.patches[b, columns]).to(pooled.dtype)
-    return pooled
-
-
-def _d_pooled(x: GateInputs, b: int, scores: Tensor, d_scores: Tensor) -> Tensor:
-    """Return the gradient of y (S, D) of one image: ds (t / |y| - s y / |y|^2)."""
-    y = _pooled(x, b)
-    length = y.norm(dim=-1, keepdim=True)
-    safe = length.clamp_min(TINY)
-    along = torch.where(length > TINY, scores[:, None] * y / safe.square(), 0.0)
-    return d_scores[:, None] * (x.text / safe - along)
-
-
-def _d_text_l2(x: GateInputs, d_scores: Tensor) -> Tensor:
-    """Return the gradient of t for l2_mean: sum_b ds y / |y|."""
-    found = torch.zeros(x.text.shape, dtype=d_scores.dtype, device=x.text.device)
-    for b in range(len(x.patches)):
-        y = _pooled(x, b)
-        found += d_scores[:, b, None] * y / y.norm(dim=-1, keepdim=True).clamp_min(TINY)
-    return found
-
-
-def maps(x: GateInputs, rows: slice, b: int) -> tuple[Tensor, Tensor]:
+def maps(x: GateInputs, rows: Rows, b: int) -> tuple[Tensor, Tensor]:
     """Return gate and cosine (sentences, P) of some sentences on one image: the maps that somebody asked for."""
-    part = GateInputs(
-        x.text[rows], x.queries[rows], x.patches[b, None], x.keys[b, None], x.valid[b, None],
-        x.alpha, x.beta, x.eps0, x.null,
-    )  # fmt: skip
-    gate, cosine = gate_and_cosine(part)
+    gate, cosine = gate_and_cosine(x.pairs(rows, b))
     return gate[:, 0], cosine[:, 0]
+
+
+def gates(x: GateInputs, rows: Rows, b: int) -> Tensor:
+    """Return the gates (sentences, P) of some sentences on one image, without their cosines."""
+    return (x.alpha * (x.queries[rows] @ x.keys[b].T) + x.beta).sigmoid() * x.valid[b]

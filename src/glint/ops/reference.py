@@ -5,18 +5,19 @@
     mass[s,b] = sum_p g
     null_mass, null_token:  score = (sum_p g c + eps0 <t_s, u>) / (eps0 + mass)        u = 0 for null_mass
     l2_mean:                score = <t_s, y> / |y|,   y = sum_p g v_bp
+    vlcabs:                 score = <t_s, y> / |y|,   y = sum_p w v_bp,   w = softmax over valid p of c / tau
 
 Axes: S sentences, B images, P patches, D alignment width, G gate width. An image whose patches are all invalid has
-mass 0 and the score of an empty gate: <t_s, u>, and 0 for l2_mean.
+mass 0 and the score of an empty gate: <t_s, u>, and 0 for l2_mean and vlcabs. The mass of vlcabs is 1 otherwise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-Pool = Literal["null", "l2_mean"]
+Pool = Literal["null", "l2_mean", "vlcabs"]
 TINY = 1e-6  # least length of a pooled vector
 
 
@@ -30,10 +31,11 @@ class GateInputs:
         patches: (B, P, D) unit vectors v.
         keys: (B, P, G) unit vectors k.
         valid: (B, P) bool, False on padding.
-        alpha: () gate scale.
+        alpha: () gate scale; like queries, keys and beta not used by vlcabs.
         beta: () gate offset.
-        eps0: () null mass; not used by l2_mean.
-        null: (D,) unit vector u, zeros for null_mass; not used by l2_mean.
+        eps0: () null mass; used by the pool null only.
+        null: (D,) unit vector u, zeros for null_mass; used by the pool null only.
+        tau: () temperature; used by vlcabs only.
     """
 
     text: Tensor
@@ -45,9 +47,14 @@ class GateInputs:
     beta: Tensor
     eps0: Tensor
     null: Tensor
+    tau: Tensor = field(default_factory=lambda: torch.ones(()))
 
     def check(self) -> None:
         """Raise a ValueError that names what does not fit."""
+        axes = {"text": 2, "queries": 2, "patches": 3, "keys": 3}
+        for name, count in axes.items():
+            if getattr(self, name).ndim != count:
+                raise ValueError(f"{name} has {getattr(self, name).ndim} axes, expected {count}")
         sentences, width = self.text.shape
         images, patches, _ = self.patches.shape
         wanted = {
@@ -59,6 +66,7 @@ class GateInputs:
             "alpha": (),
             "beta": (),
             "eps0": (),
+            "tau": (),
         }
         for name, shape in wanted.items():
             found = tuple(getattr(self, name).shape)
@@ -70,12 +78,29 @@ class GateInputs:
         if len(kinds) != 1 or not kinds.pop().is_floating_point:
             raise ValueError("text, queries, patches and keys must have one floating-point type")
 
+    def pairs(self, rows: Tensor | slice, image: int) -> "GateInputs":
+        """Return the inputs of some sentences with one image: S sentences, B = 1."""
+        part = slice(image, image + 1)
+        return replace(
+            self,
+            text=self.text[rows],
+            queries=self.queries[rows],
+            patches=self.patches[part],
+            keys=self.keys[part],
+            valid=self.valid[part],
+        )
+
 
 def gated_pool_reference(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Tensor]:
     """Return scores (S, B) and gate masses (S, B)."""
     gate, cosine = gate_and_cosine(x)
+    if pool == "vlcabs":
+        lowest = torch.finfo(
+            cosine.dtype
+        ).min  # not -inf: softmax of an image without valid patches is NaN then
+        gate = (cosine / x.tau).masked_fill(~x.valid, lowest).softmax(-1) * x.valid
     mass = gate.sum(-1)
-    if pool == "l2_mean":
+    if pool != "null":
         pooled = torch.einsum("sbp,bpd->sbd", gate, x.patches)
         return (gate * cosine).sum(-1) / pooled.norm(dim=-1).clamp_min(TINY), mass
     closed = (x.text @ x.null)[:, None]
