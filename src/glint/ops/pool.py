@@ -93,7 +93,7 @@ def _triton_obstacle(x: GateInputs, pool: Pool) -> str | None:
 
 def _interprets() -> bool:
     """Say whether Triton's interpreter stands in for a GPU (TRITON_INTERPRET=1); for tests."""
-    import triton
+    import triton  # pyright: ignore[reportMissingImports] - optional
 
     return bool(triton.knobs.runtime.interpret)
 

@@ -24,8 +24,8 @@ Scores follow outside, by ordinary differentiable operations on (S, B) numbers: 
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports] - optional
+import triton.language as tl  # pyright: ignore[reportMissingImports] - optional
 from torch import Tensor
 
 WORKSPACE_BYTES = 32 << 20  # both matrices of gradients; a GPU's L2 cache has 40 to 60 MB
