@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from glint.config.schema import PretrainConfig
 from glint.losses.dense import gram_distance
-from glint.losses.masked import block_mask, hide, whole_cells
+from glint.losses.masked import block_mask, hide, token_spread, whole_cells
 from glint.losses.views import crop
 from glint.model.teacher import Teacher
 from glint.model.vision.base import ImageEncoder
@@ -74,7 +74,7 @@ class SelfDistillation(nn.Module):
                 )
         weights = {"dino": 1.0, "ibot": 1.0, "koleo": self.cfg.koleo, "gram": self.cfg.gram}
         total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
-        spread = F.layer_norm(teacher.float(), teacher.shape[-1:]).std((0, 1)).mean()
+        spread = token_spread(teacher)
         return total, {f"loss_{k}": float(v.detach()) for k, v in parts.items()} | {
             "teacher_spread": float(spread)
         }

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from glint.config.schema import PretrainConfig
 from glint.errors import ConfigError
-from glint.losses.masked import block_mask, hide
+from glint.losses.masked import block_mask, hide, whole_cells
 from glint.model.teacher import Teacher
 from glint.model.vision.base import EncoderOutput, Grid, ImageEncoder
 
@@ -88,7 +88,7 @@ class LatentPrediction(nn.Module):
 
     def _on_grid(self, px: Tensor, grid: Grid) -> Tensor:
         """Turn (B, Y, X) into (B, P): True where a whole patch is True, the same in every slice."""
-        cells = F.max_pool2d(1 - px[:, None].float(), self.vision.patch[-2:]).flatten(1) < 0.5
+        cells = whole_cells(px, self.vision.patch[-2:])
         return cells.repeat(1, math.prod(grid) // cells.shape[1])
 
 

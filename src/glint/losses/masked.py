@@ -54,9 +54,7 @@ class MaskedPrediction(nn.Module):
             latent = F.smooth_l1_loss(self.to_latent(hidden), target)
             pixel = F.mse_loss(self.to_pixels(hidden), normalised_cells(images, stride)[scored])
             total = self.cfg.latent_weight * latent + self.cfg.pixel_weight * pixel
-        # The spread of the teacher's tokens over patches falls towards 0 when the two agree on a constant.
-        spread = F.layer_norm(reference.float(), reference.shape[-1:]).std((0, 1)).mean()
-        parts = {"loss_latent": latent, "loss_pixel": pixel, "teacher_spread": spread}
+        parts = {"loss_latent": latent, "loss_pixel": pixel, "teacher_spread": token_spread(reference)}
         return total, {name: float(value.detach()) for name, value in parts.items()}
 
     def update_teacher(self) -> None:
@@ -84,7 +82,12 @@ def hide(images: Tensor, mask_px: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mask_px[:, None], mean + noise, images)
 
 
-def whole_cells(mask_px: Tensor, stride: int) -> Tensor:
+def token_spread(tokens: Tensor) -> Tensor:
+    """Return the spread () of tokens (B, P, C) over patches: it falls towards 0 when all agree on a constant."""
+    return F.layer_norm(tokens.float(), tokens.shape[-1:]).std((0, 1)).mean()
+
+
+def whole_cells(mask_px: Tensor, stride: int | tuple[int, ...]) -> Tensor:
     """Return (B, P): True where every pixel of a patch is True in (B, Y, X)."""
     return F.max_pool2d(1 - mask_px[:, None].float(), stride).flatten(1) < 0.5
 

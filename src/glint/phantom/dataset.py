@@ -9,13 +9,15 @@ patient and the order of work does not matter. The manifest is written last: a f
 run.
 """
 
+import hashlib
+import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,9 @@ import torch
 from glint.atomic import is_leftover
 from glint.errors import DataError, UsageError
 from glint.phantom.base import Base
+from glint.phantom.schema import Finding
+from glint.phantom.study import StudyOptions
+from glint.phantom.wording import WordingName
 from glint.phantom.write import (
     ANATOMY_COLUMNS,
     MANIFEST_COLUMNS,
@@ -45,6 +50,9 @@ CONTENTS = (
     "dataset.json",
 )
 
+NOTICE = "Made studies: anatomy deformed from one public CT (LIDC-IDRI-0001, CC BY 3.0)."
+
+Mask = TypeVar("Mask")
 Progress = Callable[[int, int], None]
 Seeds = np.random.SeedSequence
 
@@ -83,6 +91,55 @@ class Maker(Protocol):
     def make(self, base: Base, patient: Patient) -> Rows:
         """Make and write all studies of one patient."""
         ...
+
+
+def describe(name: str, version: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of dataset.json: what decides the studies, and a hash of it."""
+    text = json.dumps({"version": version, **arguments}, sort_keys=True)
+    return {
+        "name": name,
+        "version": version,
+        "arguments": arguments,
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "notice": NOTICE,
+    }
+
+
+def study_options(patient: Patient, seen: WordingName, unseen: WordingName) -> StudyOptions:
+    """Return how the studies of a patient are made: words of training or of test, and what is kept for evaluation."""
+    return StudyOptions(
+        wording=unseen if patient.split.startswith("test") else seen,
+        new_combination=patient.split == "test_combo",
+        masks=patient.split != "train",
+        structures=patient.split == "test",
+    )
+
+
+def patient_id(patient: Patient) -> str:
+    """Return the made-up identity of a patient; studies of one anatomy share it."""
+    return f"{patient.split}-p{patient.number:05d}"
+
+
+def write_study_masks(
+    name: str,
+    findings: Sequence[Finding],
+    masks: Sequence[Mask],
+    structures: Mapping[str, Mask],
+    suffix: str,
+    write: Callable[[str, Mask], object],
+) -> Rows:
+    """Write the masks of a study by `write(path in the folder, mask)`; return its rows of truth and anatomy."""
+    rows = Rows()
+    for number, finding in enumerate(findings):
+        mask = f"masks/{name}-{number}-{finding.kind}{suffix}" if masks else ""
+        if mask:
+            write(mask, masks[number])
+        rows.truth.append({"study_id": name, **finding.to_dict(), "mask": mask})
+    for structure, inside in structures.items():
+        mask = f"masks/{name}-{structure.replace(' ', '_')}{suffix}"
+        write(mask, inside)
+        rows.anatomy.append({"study_id": name, "structure": structure, "mask": mask})
+    return rows
 
 
 def split_sizes(train: int, val: int, test: int, workers: int) -> dict[str, int]:

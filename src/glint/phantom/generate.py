@@ -1,6 +1,5 @@
 """`glint phantom`: a whole data set of phantom X-rays on disk; how it is laid out is told in dataset.py."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,13 +16,17 @@ from glint.phantom.dataset import (
     Patient,
     Progress,
     Rows,
+    describe,
     make_all,
+    patient_id,
     patient_seeds,
     prepare_folder,
     split_sizes,
     study_name,
+    study_options,
+    write_study_masks,
 )
-from glint.phantom.study import PhantomStudy, StudyOptions, make_study, set_up
+from glint.phantom.study import PhantomStudy, make_study, set_up
 from glint.phantom.write import write_dicom, write_mask
 
 GENERATOR_VERSION = 2
@@ -109,26 +112,14 @@ class XrayMaker:
 def _describe(settings: Settings) -> dict[str, Any]:
     arguments = asdict(settings)
     arguments.pop("device")
-    text = json.dumps({"version": GENERATOR_VERSION, **arguments}, sort_keys=True)
-    return {
-        "name": "phantom-cxr",
-        "version": GENERATOR_VERSION,
-        "arguments": arguments,
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "notice": "Made studies: anatomy deformed from one public CT (LIDC-IDRI-0001, CC BY 3.0).",
-    }
+    return describe("phantom-cxr", GENERATOR_VERSION, arguments)
 
 
 def make_patient(base: Base, out: Path, settings: Settings, patient: Patient) -> Rows:
     """Make and write all studies of one patient."""
     anatomy_seed, series = patient_seeds(settings.seed, patient)
     anatomy = sample_anatomy(base, anatomy_seed, torch.device(settings.device))
-    options = StudyOptions(
-        wording="new" if patient.split.startswith("test") else "train",
-        new_combination=patient.split == "test_combo",
-        masks=patient.split != "train",
-        structures=patient.split == "test",
-    )
+    options = study_options(patient, "train", "new")
     rows = Rows()
     for setup_seed, studies in series:
         setup = set_up(anatomy, setup_seed, settings.size_px)
@@ -144,14 +135,13 @@ def make_patient(base: Base, out: Path, settings: Settings, patient: Patient) ->
 def _write_study(
     out: Path, settings: Settings, patient: Patient, name: str, study: PhantomStudy, inverted: bool
 ) -> Rows:
-    patient_id = f"{patient.split}-p{patient.number:05d}"
     image, report = f"images/{name}.dcm", f"reports/{name}.txt"
     exposure = study.exposure
     write_dicom(
         out / image,
         study.pixels.cpu().numpy(),
         study_id=name,
-        patient_id=patient_id,
+        patient_id=patient_id(patient),
         view=exposure.view,
         kvp=exposure.kvp,
         pixel_mm=study.pixel_mm,
@@ -163,20 +153,21 @@ def _write_study(
     rows.manifest.append(
         {
             "study_id": name,
-            "patient_id": patient_id,
+            "patient_id": patient_id(patient),
             "split": patient.split,
             "image": image,
             "report": report,
             "view": exposure.view,
         }
     )
-    for number, finding in enumerate(study.findings):
-        mask = f"masks/{name}-{number}-{finding.kind}.png" if study.masks else ""
-        if mask:
-            write_mask(out / mask, study.masks[number].cpu().numpy())
-        rows.truth.append({"study_id": name, **finding.to_dict(), "mask": mask})
-    for structure, area in study.structures.items():
-        mask = f"masks/{name}-{structure.replace(' ', '_')}.png"
-        write_mask(out / mask, area.cpu().numpy())
-        rows.anatomy.append({"study_id": name, "structure": structure, "mask": mask})
+    rows.extend(
+        write_study_masks(
+            name,
+            study.findings,
+            study.masks,
+            study.structures,
+            ".png",
+            lambda path, mask: write_mask(out / path, mask.cpu().numpy()),
+        )
+    )
     return rows

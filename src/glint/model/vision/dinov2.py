@@ -4,33 +4,24 @@ import re
 from math import isqrt
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from glint.model.vision.hub import expect_activation, expect_model, need, normalisation, shape_of
-from glint.model.vision.vit import HubViT, ViTArch
+from glint.model.vision.vit import HubViT, LearntPositionsArch
 from glint.model.weights import RawWeights
 
 
-class Dinov2Arch(ViTArch):
+class Dinov2Arch(LearntPositionsArch):
     """Settings of a DINOv2 ViT."""
 
-    patch_px: int = Field(14, ge=4)
-    image_px: int = Field(224, ge=8)
-    """Side of the images that the learnt positions are for; for other sizes they are interpolated."""
     mlp_ratio: int = Field(4, ge=1)
     gated_mlp: bool = False
     """SwiGLU (ViT-g) instead of GELU; its hidden width is 2/3 of mlp_ratio * width."""
     qkv_bias: bool = True
     registers: int = Field(0, ge=0)
     """With registers, positions are interpolated with antialiasing, as upstream does."""
-
-    @model_validator(mode="after")
-    def _holds_patches(self) -> "Dinov2Arch":
-        if self.image_px % self.patch_px:
-            raise ValueError(f"image_px {self.image_px} must be a multiple of patch_px {self.patch_px}")
-        return self
 
 
 class Dinov2(HubViT):

@@ -3,30 +3,21 @@
 from math import isqrt
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from glint.model.vision.hub import expect_activation, expect_model, need, normalisation, shape_of
-from glint.model.vision.vit import HubViT, ViTArch
+from glint.model.vision.vit import HubViT, LearntPositionsArch
 from glint.model.weights import RawWeights
 
 
-class SiglipArch(ViTArch):
+class SiglipArch(LearntPositionsArch):
     """Settings of a SigLIP ViT."""
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    patch_px: int = Field(14, ge=4)
-    image_px: int = Field(224, ge=8)
-    """Side of the images that the learnt positions are for; for other sizes they are interpolated."""
     mlp_width: int = Field(768, ge=8)
-
-    @model_validator(mode="after")
-    def _holds_patches(self) -> "SiglipArch":
-        if self.image_px % self.patch_px:
-            raise ValueError(f"image_px {self.image_px} must be a multiple of patch_px {self.patch_px}")
-        return self
 
 
 class Siglip(HubViT):

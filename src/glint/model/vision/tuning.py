@@ -6,6 +6,7 @@ first step. Axes as in base.py.
 
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -101,7 +102,7 @@ class TokenBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.qkv, self.proj = nn.Linear(width, 3 * width), zeroed(nn.Linear(width, width))
         self.fc1, self.fc2 = nn.Linear(width, 4 * width), zeroed(nn.Linear(4 * width, width))
-        self.scale1, self.scale2 = (nn.Parameter(self.norm1.weight.detach().clone()) for _ in range(2))
+        self.scale1, self.scale2 = (nn.Parameter(torch.ones(width)) for _ in range(2))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend, then transform each token."""

@@ -33,6 +33,20 @@ class ViTArch(EncoderArch):
         return self
 
 
+class LearntPositionsArch(ViTArch):
+    """Settings of a ViT with a table of positions, made for images of one size (DINOv2, SigLIP)."""
+
+    patch_px: int = Field(14, ge=4)
+    image_px: int = Field(224, ge=8)
+    """Side of the images that the learnt positions are for; for other sizes they are interpolated."""
+
+    @model_validator(mode="after")
+    def _holds_patches(self) -> "LearntPositionsArch":
+        if self.image_px % self.patch_px:
+            raise ValueError(f"image_px {self.image_px} must be a multiple of patch_px {self.patch_px}")
+        return self
+
+
 class HubViT(ImageEncoder):
     """A ViT of transformers: tokens are the normed patch tokens of the last block, levels those of blocks before it.
 

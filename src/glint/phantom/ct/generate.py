@@ -1,10 +1,8 @@
 """`glint phantom-ct`: a whole data set of phantom CT on disk; how it is laid out is told in phantom/dataset.py."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from glint.atomic import write_text
 from glint.errors import UsageError
@@ -17,13 +15,16 @@ from glint.phantom.dataset import (
     Patient,
     Progress,
     Rows,
+    describe,
     make_all,
+    patient_id,
     patient_seeds,
     prepare_folder,
     split_sizes,
     study_name,
+    study_options,
+    write_study_masks,
 )
-from glint.phantom.study import StudyOptions
 
 GENERATOR_VERSION = 1
 """Raise it when the same seed gives other studies."""
@@ -85,20 +86,11 @@ def generate_ct(
         )
     settings = Settings(sizes, seed, spacing_mm)
     prepare_folder(out, overwrite)
-    write_text(out / "dataset.json", json.dumps(_describe(settings), indent=2) + "\n")
+    write_text(
+        out / "dataset.json",
+        json.dumps(describe("phantom-ct", GENERATOR_VERSION, asdict(settings)), indent=2) + "\n",
+    )
     return make_all(out, sizes, workers, CTMaker(out, settings), progress, MANIFEST_COLUMNS)
-
-
-def _describe(settings: Settings) -> dict[str, Any]:
-    arguments = asdict(settings)
-    text = json.dumps({"version": GENERATOR_VERSION, **arguments}, sort_keys=True)
-    return {
-        "name": "phantom-ct",
-        "version": GENERATOR_VERSION,
-        "arguments": arguments,
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "notice": "Made studies: anatomy deformed from one public CT (LIDC-IDRI-0001, CC BY 3.0).",
-    }
 
 
 @dataclass(frozen=True)
@@ -116,12 +108,7 @@ class CTMaker:
         """Make and write all studies of one patient."""
         anatomy_seed, series = patient_seeds(self.settings.seed, patient)
         anatomy = sample_anatomy(base, anatomy_seed)
-        options = StudyOptions(
-            wording="ct_new" if patient.split.startswith("test") else "ct_train",
-            new_combination=patient.split == "test_combo",
-            masks=patient.split != "train",
-            structures=patient.split == "test",
-        )
+        options = study_options(patient, "ct_train", "ct_new")
         rows = Rows()
         for setup_seeds, studies in series:
             scanner = sample_scanner(anatomy, self.settings.spacing_mm, setup_seeds)
@@ -141,20 +128,21 @@ def _write_study(out: Path, patient: Patient, name: str, study: CTStudy) -> Rows
     rows.manifest.append(
         {
             "study_id": name,
-            "patient_id": f"{patient.split}-p{patient.number:05d}",
+            "patient_id": patient_id(patient),
             "split": patient.split,
             "image": image,
             "report": report,
             "phase": study.scanner.phase,
         }
     )
-    for number, finding in enumerate(study.findings):
-        mask = f"masks/{name}-{number}-{finding.kind}.nii.gz" if study.masks else ""
-        if mask:
-            write_nifti(out / mask, study.masks[number], grid)
-        rows.truth.append({"study_id": name, **finding.to_dict(), "mask": mask})
-    for structure, inside in study.structures.items():
-        mask = f"masks/{name}-{structure.replace(' ', '_')}.nii.gz"
-        write_nifti(out / mask, inside, grid)
-        rows.anatomy.append({"study_id": name, "structure": structure, "mask": mask})
+    rows.extend(
+        write_study_masks(
+            name,
+            study.findings,
+            study.masks,
+            study.structures,
+            ".nii.gz",
+            lambda path, mask: write_nifti(out / path, mask, grid),
+        )
+    )
     return rows
