@@ -1,6 +1,6 @@
 """Write docs/config.md from the settings' own descriptions (`--check`: fail when it is not up to date).
 
-Run it after any change of `src/glint/config/schema.py`, so that no setting changes unnoticed.
+Run it after any change of `src/glint/config`, so that no setting changes unnoticed.
 """
 
 import sys
@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from glint.config.schema import GlintConfig
+from glint.config.volume import VolumeConfig
 from glint.model.vision.registry import ENCODERS, encoder_class
 
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 HEAD = """# Settings
 
-Written by `tools/config_reference.py` from `src/glint/config/schema.py`; do not edit.
+Written by `tools/config_reference.py` from `src/glint/config`; do not edit.
 
 A recipe is a YAML file with these sections; `key.sub=value` on the command line wins over the file.
 An unknown key is an error. Packaged recipes: `src/glint/config/recipes/`.
@@ -30,7 +31,7 @@ def type_name(annotation: object) -> str:
         return getattr(annotation, "__name__", str(annotation))
     if str(get_origin(annotation)).endswith("Literal"):
         return " / ".join(f"`{choice}`" for choice in get_args(annotation))
-    return str(annotation).replace(" | ", " or ")
+    return str(annotation).replace(" | ", " or ").replace("glint.config.volume.", "")
 
 
 def limits(field: FieldInfo) -> str:
@@ -64,6 +65,8 @@ def page() -> str:
     for name, field in GlintConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             lines += section(name, field.annotation)
+        if name == "data":
+            lines += section("data.volume", VolumeConfig, "data.volume of CT")
         if name == "vision":
             for encoder in ENCODERS:
                 lines += section("vision.arch", encoder_class(encoder).Arch, f"vision.arch of `{encoder}`")

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from glint.errors import DataError, UsageError
-from glint.io.ct import PRESETS, THREE_WINDOWS, Window, lay_out, preset, windowed
+from glint.config.volume import CHEST_HU, CT_PRESETS, FULL_HU, LUNG_HU, MEDIASTINAL_HU, VolumeConfig
+from glint.errors import DataError
+from glint.io.ct import lay_out, windowed
 from glint.io.hounsfield import hounsfield
 from glint.io.regrid import regrid
 from glint.io.volume import Volume, read_volume
@@ -17,22 +19,31 @@ from glint.io.volume_steps import pad_to_multiple
 
 def test_windowed__maps_and_clips_one_channel_a_window() -> None:
     hu = np.array([[-3000, -1150, -400, 350, 3000]], dtype=np.float32)
-    (channel,) = windowed(hu, [Window(-1150, 350)])
+    (channel,) = windowed(hu, [CHEST_HU])
     np.testing.assert_allclose(channel, [[0, 0, 0.5, 1, 1]], atol=1e-6)
-    channels = windowed(hu[None], THREE_WINDOWS)
+    channels = windowed(hu[None], (LUNG_HU, MEDIASTINAL_HU, FULL_HU))
     assert channels.shape == (3, 1, 1, 5)
     assert channels.dtype == np.float32
     np.testing.assert_allclose(channels[:, 0, 0, 2], [1000 / 1200, 0, 0.3], atol=1e-6)
 
 
-def test_presets__fit_patches_of_2_16_16() -> None:
-    assert set(PRESETS) == {"debug", "base", "hi-xy"}
-    for name in PRESETS:
-        found = preset(name)
-        assert all(side % patch == 0 for side, patch in zip(found.crop, (2, 16, 16), strict=True))
-        assert all(window.low < window.high for window in found.windows)
-    with pytest.raises(UsageError, match="no CT preset"):
-        preset("huge")
+@pytest.mark.parametrize("name", CT_PRESETS)
+def test_presets__fit_patches_of_2_16_16_and_give_way_to_what_is_set(name: str) -> None:
+    found = VolumeConfig.model_validate({"preset": name})
+    assert all(side % patch == 0 for side, patch in zip(found.crop, (2, 16, 16), strict=True))
+    assert found.spacing_mm == CT_PRESETS[name]["spacing_mm"]
+    changed = VolumeConfig.model_validate({"preset": name, "crop": [32, 64, 64]})
+    assert changed.crop == (32, 64, 64)
+    assert changed.spacing_mm == found.spacing_mm
+    assert VolumeConfig.model_validate(changed.model_dump(mode="json")) == changed
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"preset": "huge"}, {"spacing_mm": [0, 1, 1]}, {"windows_hu": [[350, -1150]]}]
+)
+def test_volume_config__refuses_what_cannot_be(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        VolumeConfig.model_validate(wrong)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +58,11 @@ def test_real_ct__is_read_laid_out_and_brought_back(scan: Volume) -> None:
     assert scan.valid is not None
     assert 0.2 < 1 - scan.valid.mean() < 0.23  # the corners outside of the reconstruction circle
     assert scan.hu.min() >= -1024
-    chosen = preset("debug")
+    chosen = VolumeConfig.model_validate({"preset": "debug"})
     ready = pad_to_multiple(lay_out(scan, chosen.spacing_mm), (2, 16, 16))
     assert ready.grid.orientation == "SPL"
     assert ready.spacing_mm == pytest.approx(chosen.spacing_mm)
-    pixels = windowed(ready.hu, chosen.windows)
+    pixels = windowed(ready.hu, chosen.windows_hu)
     assert 0.05 < pixels.mean() < 0.6
     back = ready.chain.to_native(ready.hu, fill=-1000)
     seen = scan.valid & (np.abs(scan.hu) < 100)
@@ -65,7 +76,7 @@ def test_real_ct__organs_lie_where_they_do_in_patients(real_ct: Path, scan: Volu
     labels = read_nifti(real_ct.with_name("mask.nii.gz"))
     with real_ct.with_name("structures.csv").open(newline="") as lines:
         codes = {row["structure"]: int(row["id"]) for row in csv.DictReader(lines)}
-    ready = lay_out(scan, preset("debug").spacing_mm)
+    ready = lay_out(scan, (3.0, 2.0, 2.0))
     centre: dict[str, np.ndarray] = {}
     for name in ("liver", "heart", "spleen", "vertebrae_T9"):
         organ = labels.values == codes[name]

@@ -5,24 +5,21 @@ The defaults are the method of the paper as we specify it (docs/method.md); reci
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator
 
-
-class Settings(BaseModel):
-    """Base of all sections: closed, immutable, defaults checked."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
-    )
+from glint.config.settings import Settings
+from glint.config.volume import VolumeConfig
 
 
 class DataConfig(Settings):
-    """Where the image-report pairs are and how an image becomes a square of pixels."""
+    """Where the image-report pairs are and how an image becomes what the encoder sees."""
 
     manifest: str = "data/phantom-cxr/manifest.parquet"
     """Parquet file with columns study_id, split, image, report (docs/data.md)."""
     size_px: int = Field(192, ge=32)
-    """Side of the square network input; images are letterboxed, never stretched."""
+    """Side of the square network input of radiographs; they are letterboxed, never stretched."""
+    volume: VolumeConfig | None = None
+    """CT: how a scan is laid out. None: radiographs."""
     sentences_per_image: int = Field(6, ge=1)
     """Sentences drawn from a report in each step."""
     together: int = Field(1, ge=1)
@@ -33,6 +30,16 @@ class DataConfig(Settings):
     name sides. Short runs from random weights learn more with less of it (docs/results.md)."""
     limit: int = Field(0, ge=0)
     """Use only the first so many training studies; 0 means all."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(Y, X) pixels or (Z, Y, X) voxels of the network input."""
+        return (self.size_px, self.size_px) if self.volume is None else self.volume.crop
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network input: one, or one a CT window."""
+        return 1 if self.volume is None else len(self.volume.windows_hu)
 
 
 class VisionConfig(Settings):

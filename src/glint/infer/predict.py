@@ -21,7 +21,7 @@ MAX_QUERY_CHARACTERS = 500
 
 
 class Prediction(Protocol):
-    """What a model answers: scores, maps and evidence in [0, 1], and the token grid (Yp, Xp)."""
+    """What a model answers: scores, maps and evidence in [0, 1], and the token grid."""
 
     @property
     def scores_SB(self) -> Tensor: ...  # noqa: D102, N802
@@ -30,7 +30,7 @@ class Prediction(Protocol):
     @property
     def evidence_SBP(self) -> Tensor: ...  # noqa: D102, N802
     @property
-    def grid(self) -> tuple[int, int]: ...  # noqa: D102
+    def grid(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 class Model(Protocol):

@@ -22,13 +22,13 @@ class Prediction:
         scores_SB: Calibrated scores in [0, 1].
         maps_SBP: Localisation maps in [0, 1] on the token grid; 0.5 is the fixed threshold of masks.
         evidence_SBP: What each patch adds to the score, in [0, 1]; points are its peaks.
-        grid: (Yp, Xp).
+        grid: (Yp, Xp) or (Zp, Yp, Xp).
     """
 
     scores_SB: Tensor
     maps_SBP: Tensor
     evidence_SBP: Tensor
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
 
 
 class GlintModel(nn.Module):
@@ -45,7 +45,7 @@ class GlintModel(nn.Module):
         # What the weights said of the encoders belongs to the recipe of the model from now on.
         vision = cfg.vision.model_copy(update={"arch": self.vision.arch.model_dump(mode="json")})
         self.cfg = cfg.model_copy(update={"vision": vision, "text": self.text.cfg})
-        num_patches = math.prod(input_grid(self.vision, cfg.data.size_px))
+        num_patches = math.prod(input_grid(self.vision, cfg.data))
         self.align = Aligner(cfg.align, self.text.width, self.vision.width, num_patches)
         # Platt scaling of raw scores, fitted on validation pairs by eval/calibrate.py; sigmoid(scale * s + offset).
         self.calibration: Tensor
@@ -65,7 +65,7 @@ class GlintModel(nn.Module):
         """Score and localise queries; every image is encoded once however many queries there are.
 
         Args:
-            images: (B, 1, Y, X) in [0, 1], letterboxed to `cfg.data.size_px`.
+            images: (B, C, Y, X) or (B, C, Z, Y, X) in [0, 1], of the sides `cfg.data.input_shape`.
             valid: (B, P) False on padding, or None.
             queries: S free-text queries.
         """

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glint.config.schema import Settings
+from glint.config.settings import Settings
 from glint.errors import DataError, WeightsError
 from glint.model.weights import RawWeights
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from glint.model.vision.base import EncoderArch, EncoderOutput, ImageEncoder, as_tokens
 
+STEM_PX = 7
+
 
 class ConvNetArch(EncoderArch):
     """Settings of the ConvNet."""
@@ -21,6 +23,9 @@ class ConvNetArch(EncoderArch):
     """Channels of the stages at strides 4, 8, 16 and, if there is a fourth, 32: its tokens see the whole image."""
     depths: tuple[int, ...] = Field((0, 2, 2), min_length=3, max_length=4)
     """Residual blocks of the stages."""
+    coarse_kernel: Literal[1, 3] = 3
+    """Side of the convolutions in the residual blocks at stride 16 and above. 1 keeps what a token sees small
+    (`view_px`): a token that sees a finding from afar opens its gate beside it."""
     token_stride: Literal[8, 16] = 8
     """Pixels per token; a top-down neck joins coarser stages at this stride."""
     neck_width: int = Field(128, ge=8)
@@ -31,6 +36,21 @@ class ConvNetArch(EncoderArch):
         if len(self.widths) != len(self.depths):
             raise ValueError("widths and depths must have the same length")
         return self
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """Side of the convolutions in the residual blocks, stage by stage."""
+        return tuple(3 if number < 2 else self.coarse_kernel for number in range(len(self.depths)))
+
+    @property
+    def view_px(self) -> int:
+        """Side of the square of pixels that a token of the coarsest stage sees (its receptive field)."""
+        view, stride = STEM_PX, 4
+        for number, (depth, kernel) in enumerate(zip(self.depths, self.kernels, strict=True)):
+            if number:
+                view, stride = view + 2 * stride, 2 * stride
+            view += 2 * depth * (kernel - 1) * stride
+        return view
 
 
 class ConvNet(ImageEncoder):
@@ -47,13 +67,15 @@ class ConvNet(ImageEncoder):
         self.arch, self.width, self.patch = arch, arch.neck_width, (arch.token_stride,) * 2
         self.multiple = (2 ** (len(arch.widths) + 1),) * 2
         # One 7x7 convolution at stride 4: two 3x3 ones at strides 2 and 4 took half of the time of the whole net.
-        self.stem = _conv(len(arch.mean), arch.widths[0], stride=4, size=7)
+        self.stem = _conv(len(arch.mean), arch.widths[0], stride=4, size=STEM_PX)
         self.stages = nn.ModuleList(
             nn.Sequential(
                 nn.Identity() if before is None else _conv(before, width, stride=2),
-                *(Residual(width) for _ in range(depth)),
+                *(Residual(width, kernel) for _ in range(depth)),
             )
-            for before, width, depth in zip((None, *arch.widths[:-1]), arch.widths, arch.depths, strict=True)
+            for before, width, depth, kernel in zip(
+                (None, *arch.widths[:-1]), arch.widths, arch.depths, arch.kernels, strict=True
+            )
         )
         self.first = 1 if arch.token_stride == 8 else 2  # index of the stage at the token stride
         self.laterals = nn.ModuleList(
@@ -84,12 +106,14 @@ class ConvNet(ImageEncoder):
 
 
 class Residual(nn.Module):
-    """Two normalised 3x3 convolutions around an identity, (B, C, Y, X) -> the same."""
+    """Two normalised convolutions around an identity, (B, C, Y, X) -> the same."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernel: int = 3) -> None:
         super().__init__()
-        self.first = _conv(width, width)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.first = _conv(width, width, size=kernel)
+        self.second = nn.Sequential(
+            nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(x + f(x))."""

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from glint.atomic import write_text, write_whole
-from glint.config.schema import GlintConfig, VisionConfig
+from glint.config.schema import DataConfig, GlintConfig, VisionConfig
 from glint.errors import ConfigError, WeightsError
 from glint.model.vision.base import EncoderArch, Grid, ImageEncoder
 from glint.model.vision.tuning import tune
@@ -76,20 +75,28 @@ def build_vision(cfg: VisionConfig) -> ImageEncoder:
     return encoder
 
 
-def input_grid(encoder: ImageEncoder, size_px: int) -> Grid:
-    """Return the token grid of the square input (or cube) of a recipe.
+def input_grid(encoder: ImageEncoder, data: DataConfig) -> Grid:
+    """Return the token grid of the network input of a recipe.
 
     Raises:
-        ConfigError: `data.size_px` does not fit the encoder.
+        ConfigError: The encoder is of the other dimension, or `data.size_px` or `data.volume.crop` does not fit it.
     """
-    multiple = math.lcm(*encoder.multiple)
-    if size_px % multiple:
+    shape, key = data.input_shape, "data.size_px" if data.volume is None else "data.volume.crop"
+    if len(shape) != len(encoder.multiple):
         raise ConfigError(
-            f"data.size_px = {size_px} does not fit the image encoder: it is not a multiple of {multiple}",
-            where=f"data.size_px with {type(encoder).__name__}",
-            fix=f"set data.size_px to {-(-size_px // multiple) * multiple}",
+            f"{type(encoder).__name__} sees {len(encoder.multiple)} dimensions, the data have {len(shape)}",
+            where="vision.name with data.volume",
+            fix="set data.volume for CT and leave it out for radiographs, or choose another encoder",
         )
-    return tuple(size_px // side for side in encoder.patch)
+    if any(side % multiple for side, multiple in zip(shape, encoder.multiple, strict=True)):
+        fitting = [-(-side // m) * m for side, m in zip(shape, encoder.multiple, strict=True)]
+        raise ConfigError(
+            f"{key} = {data.size_px if data.volume is None else list(shape)} does not fit the image encoder: "
+            f"it is not a multiple of {' x '.join(map(str, dict.fromkeys(encoder.multiple)))}",
+            where=f"{key} with {type(encoder).__name__}",
+            fix=f"set {key} to {max(fitting) if data.volume is None else fitting}",
+        )
+    return tuple(side // patch for side, patch in zip(shape, encoder.patch, strict=True))
 
 
 def resolve_vision(cfg: GlintConfig) -> GlintConfig:
@@ -105,7 +112,7 @@ def resolve_vision(cfg: GlintConfig) -> GlintConfig:
     found = read_encoder(cfg.vision.init, kind)[0] if cfg.vision.init else None
     arch = make_arch(cfg.vision, found)
     with torch.device("meta"):
-        input_grid(tune(kind(arch), cfg.vision), cfg.data.size_px)
+        input_grid(tune(kind(arch), cfg.vision), cfg.data)
     vision = cfg.vision.model_copy(update={"arch": arch.model_dump(mode="json")})
     return cfg.model_copy(update={"vision": vision})
 
