@@ -20,11 +20,13 @@ class ConvNetArch(EncoderArch):
     """Settings of the ConvNet."""
 
     widths: tuple[int, ...] = Field((24, 48, 96), min_length=3, max_length=4)
-    """Channels of the stages at strides 4, 8, 16 and, if there is a fourth, 32: its tokens see the whole image."""
+    """Channels of the stages, at strides 4, 8, 16, 32 as far as `coarsest_stride` lets them."""
     depths: tuple[int, ...] = Field((0, 2, 2), min_length=3, max_length=4)
     """Residual blocks of the stages."""
+    coarsest_stride: Literal[8, 16, 32] = 32
+    """Stages do not go beyond this stride."""
     coarse_kernel: Literal[1, 3] = 3
-    """Side of the convolutions in the residual blocks at stride 16 and above. 1 keeps what a token sees small
+    """Side of the convolutions in the residual blocks from the third stage on. 1 keeps what a token sees small
     (`view_px`): a token that sees a finding from afar opens its gate beside it."""
     token_stride: Literal[8, 16] = 8
     """Pixels per token; a top-down neck joins coarser stages at this stride."""
@@ -38,17 +40,22 @@ class ConvNetArch(EncoderArch):
         return self
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels per position, stage by stage."""
+        return tuple(min(4 * 2**number, self.coarsest_stride) for number in range(len(self.depths)))
+
+    @property
     def kernels(self) -> tuple[int, ...]:
         """Side of the convolutions in the residual blocks, stage by stage."""
         return tuple(3 if number < 2 else self.coarse_kernel for number in range(len(self.depths)))
 
     @property
     def view_px(self) -> int:
-        """Side of the square of pixels that a token of the coarsest stage sees (its receptive field)."""
+        """Side of the square of pixels that a token of the last stage sees (its receptive field)."""
         view, stride = STEM_PX, 4
-        for number, (depth, kernel) in enumerate(zip(self.depths, self.kernels, strict=True)):
-            if number:
-                view, stride = view + 2 * stride, 2 * stride
+        for depth, kernel, own in zip(self.depths, self.kernels, self.strides, strict=True):
+            view += 2 * stride if own > stride else 0  # the convolution that goes to the next stride
+            stride = own
             view += 2 * depth * (kernel - 1) * stride
         return view
 
@@ -65,18 +72,10 @@ class ConvNet(ImageEncoder):
     def __init__(self, arch: ConvNetArch) -> None:
         super().__init__()
         self.arch, self.width, self.patch = arch, arch.neck_width, (arch.token_stride,) * 2
-        self.multiple = (2 ** (len(arch.widths) + 1),) * 2
+        self.multiple = (max(arch.strides),) * 2
         # One 7x7 convolution at stride 4: two 3x3 ones at strides 2 and 4 took half of the time of the whole net.
         self.stem = _conv(len(arch.mean), arch.widths[0], stride=4, size=STEM_PX)
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Identity() if before is None else _conv(before, width, stride=2),
-                *(Residual(width, kernel) for _ in range(depth)),
-            )
-            for before, width, depth, kernel in zip(
-                (None, *arch.widths[:-1]), arch.widths, arch.depths, arch.kernels, strict=True
-            )
-        )
+        self.stages = nn.ModuleList(_stage(arch, number) for number in range(len(arch.widths)))
         self.first = 1 if arch.token_stride == 8 else 2  # index of the stage at the token stride
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(w, arch.neck_width, 1, bias=False), nn.BatchNorm2d(arch.neck_width))
@@ -103,6 +102,16 @@ class ConvNet(ImageEncoder):
     def blocks(self) -> list[nn.Module]:
         """See ImageEncoder."""
         return list(self.stages)
+
+
+def _stage(arch: ConvNetArch, number: int) -> nn.Sequential:
+    """Go to the stage's stride and width, then residual blocks; the first stage is at those of the stem."""
+    width, kernel = arch.widths[number], arch.kernels[number]
+    entry: nn.Module = nn.Identity()
+    if number:
+        before, stride = arch.widths[number - 1], arch.strides[number] // arch.strides[number - 1]
+        entry = _conv(before, width, stride, 3 if stride > 1 else 1)
+    return nn.Sequential(entry, *(Residual(width, kernel) for _ in range(arch.depths[number])))
 
 
 class Residual(nn.Module):

@@ -1,0 +1,43 @@
+"""What a token of the ConvNet sees: measured by gradients, stated by `view_px`."""
+
+import pytest
+import torch
+
+from glint.model.vision.convnet import ConvNet, ConvNetArch
+
+
+def seen_px(net: ConvNet, size: int) -> int:
+    """Side of the square of pixels that change the token in the middle."""
+    images = torch.rand(1, 1, size, size, requires_grad=True)
+    features = net.eval()(images)
+    rows, columns = features.grid
+    features.tokens[0, (rows // 2) * columns + columns // 2].sum().backward()
+    assert images.grad is not None
+    rows_seen, columns_seen = images.grad[0, 0].nonzero().T
+    return int(max(rows_seen.max() - rows_seen.min(), columns_seen.max() - columns_seen.min())) + 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "view"),
+    [
+        ({"coarse_kernel": 1, "coarsest_stride": 8, "depths": (1, 0, 3)}, 31),
+        ({"coarse_kernel": 1, "coarsest_stride": 8, "depths": (0, 1, 3)}, 47),
+        ({"coarse_kernel": 3, "coarsest_stride": 8, "depths": (0, 1, 1)}, 79),
+    ],
+)
+def test_view_px__is_what_gradients_reach(settings: dict[str, object], view: int) -> None:
+    torch.manual_seed(0)
+    arch = ConvNetArch.model_validate({"widths": (8, 8, 8), "neck_width": 16, **settings})
+    assert arch.view_px == view
+    assert seen_px(ConvNet(arch), 160) == view
+
+
+def test_view_px__grows_by_one_stride_where_the_neck_interpolates() -> None:
+    torch.manual_seed(0)
+    arch = ConvNetArch(widths=(8, 8, 8), depths=(0, 1, 3), neck_width=16, coarse_kernel=1)
+    assert arch.view_px == 63
+    assert 63 < seen_px(ConvNet(arch), 192) <= 63 + 16
+
+
+def test_view_px__of_the_defaults_is_wider_than_their_image() -> None:
+    assert ConvNetArch().view_px == 223
