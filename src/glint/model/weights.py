@@ -163,8 +163,8 @@ def _open_folder(folder: Path, source: str) -> RawWeights:
     tree: dict[str, Tensor] = {}
     for file in files:
         tree |= read_safetensors(file)
-    own, hub = _read_json(folder / "encoder.json"), _read_json(folder / "config.json")
-    return RawWeights(tree, source, own or hub, _read_json(folder / "preprocessor_config.json"))
+    own, hub = read_json(folder / "encoder.json"), read_json(folder / "config.json")
+    return RawWeights(tree, source, own or hub, read_json(folder / "preprocessor_config.json"))
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -172,7 +172,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
     Repositories may hold more: RAD-DINO's has the same weights under other names, and heads of its training.
     """
-    index = _read_json(folder / "model.safetensors.index.json").get("weight_map", {})
+    index = read_json(folder / "model.safetensors.index.json").get("weight_map", {})
     shards = sorted({folder / Path(str(name)).name for name in index.values()})
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
@@ -214,7 +214,12 @@ def _only_tensors(tree: Mapping[str, Any]) -> dict[str, Tensor]:
     return {str(name): value for name, value in tree.items() if isinstance(value, Tensor)}
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Return a JSON object, or {} when there is no such file or it holds something else.
+
+    Raises:
+        WeightsError: The file is damaged: to go on with defaults would give other numbers without a word.
+    """
     if not file.is_file():
         return {}
     try:
