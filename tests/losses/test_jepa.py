@@ -53,7 +53,7 @@ def test_latent_prediction__gradient_reaches_student_and_predictor_only() -> Non
 def test_latent_prediction__hidden_pixels_do_not_reach_the_student(shape: tuple[int, ...]) -> None:
     task = objective()
     images = torch.rand(shape, generator=seeded(0))
-    mask = block_mask(2, 64, 16, 0.5, seeded(1))
+    mask = block_mask(2, (64, 64), 16, 0.5, seeded(1))
     under = mask.view(2, *(1 for _ in shape[1:-2]), 64, 64).expand(shape)
     other = images.clone()
     planes, kept, changed = images.view(-1, 64, 64), under.reshape(-1, 64, 64), other.view(-1, 64, 64)

@@ -16,14 +16,14 @@ def seeded(seed: int) -> torch.Generator:
 
 @given(seed=st.integers(0, 1000), block=st.sampled_from([8, 16, 24, 32]), ratio=st.floats(0.2, 0.8))
 def test_block_mask__covers_about_its_ratio(seed: int, block: int, ratio: float):
-    mask = block_mask(64, 96, block, ratio, seeded(seed))
+    mask = block_mask(64, (96, 96), block, ratio, seeded(seed))
     assert mask.shape == (64, 96, 96)
     assert float(mask.float().mean()) == pytest.approx(ratio, abs=0.12)
 
 
 def test_hide__changes_masked_pixels_only():
     images = torch.rand(2, 1, 32, 32, generator=seeded(0))
-    mask = block_mask(2, 32, 8, 0.5, seeded(1))
+    mask = block_mask(2, (32, 32), 8, 0.5, seeded(1))
     hidden = hide(images, mask, seeded(2))
     assert torch.equal(hidden[:, 0][~mask], images[:, 0][~mask])
     assert not bool((hidden[:, 0][mask] == images[:, 0][mask]).any())
@@ -32,18 +32,18 @@ def test_hide__changes_masked_pixels_only():
 def test_whole_cells__needs_every_pixel():
     mask = torch.ones(1, 16, 16, dtype=torch.bool)
     mask[0, 3, 12] = False
-    assert whole_cells(mask, 8).tolist() == [[True, False, True, True]]
+    assert whole_cells(mask, (8, 8)).tolist() == [[True, False, True, True]]
 
 
 def test_normalised_cells__row_major_order_and_unit_variance():
     images = torch.rand(1, 1, 16, 24, generator=seeded(0))
-    cells = normalised_cells(images, 8)
+    cells = normalised_cells(images, (8, 8))
     assert cells.shape == (1, 6, 64)
     assert torch.allclose(cells.mean(-1), torch.zeros(1, 6), atol=1e-4)
     second = images[0, 0, 0:8, 8:16].flatten()
     expected = (second - second.mean()) / (second.var() + 1e-4).sqrt()
     assert torch.allclose(cells[0, 1], expected, atol=1e-5)
-    assert float(normalised_cells(torch.full((1, 1, 8, 8), 0.5), 8).abs().max()) < 1e-3
+    assert float(normalised_cells(torch.full((1, 1, 8, 8), 0.5), (8, 8)).abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("name", ["dinov3-convnext", "dinov3-vit"])

@@ -101,4 +101,4 @@ def test_text_encoder__unknown_model_is_named() -> None:
 def test_pool_valid__patch_counts_when_any_pixel_does() -> None:
     valid = torch.zeros(1, 16, 16, dtype=torch.bool)
     valid[0, 3:, :5] = True
-    assert pool_valid(valid, 8).reshape(2, 2).tolist() == [[True, False], [True, False]]
+    assert pool_valid(valid, (8, 8)).reshape(2, 2).tolist() == [[True, False], [True, False]]

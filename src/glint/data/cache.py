@@ -21,7 +21,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from glint.data.manifest import Study
 from glint.errors import GlintError
@@ -48,6 +50,11 @@ class ImageCache:
     kept: list[int]
     skipped: dict[str, str]
     folder: Path
+
+    def serve(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return images (B, 1, Y, X) uint8 and their validity (B, Y, X); nothing is left to chance."""
+        del rng
+        return torch.from_numpy(self.pixels[rows])[:, None], _fill(self.frame[rows], self.pixels.shape[-1])
 
 
 def open_cache(
@@ -146,3 +153,11 @@ def decode_image(path: Path, size_px: int) -> Decoded | str:
     (top, left), (height, width) = fit.offset, fit.inner
     frame = [top, top + height, left, left + width]
     return np.clip(np.rint(square * 255), 0, 255).astype(np.uint8), frame
+
+
+def _fill(frame: np.ndarray, size_px: int) -> Tensor:
+    """Turn rectangles (B, 4) into masks (B, Y, X)."""
+    y0, y1, x0, x1 = (torch.from_numpy(frame[:, i, None]) for i in range(4))
+    along = torch.arange(size_px)[None]
+    rows, columns = (along >= y0) & (along < y1), (along >= x0) & (along < x1)
+    return rows[:, :, None] & columns[:, None, :]

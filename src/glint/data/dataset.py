@@ -17,6 +17,7 @@ from torch import Tensor
 from glint.config.schema import DataConfig
 from glint.data.cache import ImageCache, cache_root, open_cache
 from glint.data.manifest import Study, few, read_manifest
+from glint.data.volumes import VolumeCache, open_volumes
 from glint.errors import DataError
 from glint.text.semantics import Sentence, flip_polarity, sentences
 
@@ -28,8 +29,8 @@ class PairBatch:
     """B images and the S sentences drawn from their reports.
 
     Attributes:
-        images: (B, 1, Y, X) float32 in [0, 1]; uint8 before augmentation or `normalised`.
-        valid_px: (B, Y, X) bool, False on padding.
+        images: (B, C, Y, X) or (B, C, Z, Y, X) float32 in [0, 1]; uint8 before augmentation or `normalised`.
+        valid_px: (B, Y, X) or (B, Z, Y, X) bool, False on padding.
         sentences: S sentences.
         owner: (S,) int64, index of the image whose report has the sentence.
         flips: The sentence with its polarity turned, or None where that is not safe.
@@ -67,7 +68,7 @@ class PairDataset:
         split: Which split.
         cfg: Data settings; `limit` counts training studies only.
         with_reports: False for self-supervised training, which sees images only.
-        workers: Decoding threads; 0 means one per core.
+        workers: Decoding threads for radiographs; 0 means one per core.
 
     Raises:
         DataError: Broken manifest, or more than a tenth of the studies cannot be read.
@@ -88,7 +89,11 @@ class PairDataset:
         if cfg.limit and split == "train":
             studies, name = studies[: cfg.limit], f"{split}{cfg.limit}"
         self.split, self.cfg = split, cfg
-        self.cache: ImageCache = open_cache(studies, cfg.size_px, cache_root(manifest), name, workers=workers)
+        self.cache: ImageCache | VolumeCache = (
+            open_cache(studies, cfg.size_px, cache_root(manifest), name, workers=workers)
+            if cfg.volume is None
+            else open_volumes(studies, cfg.volume, cache_root(manifest), name)
+        )
         self.skipped: dict[str, str] = dict(self.cache.skipped)
         reports = [self._read_report(studies[k]) if with_reports else [] for k in self.cache.kept]
         usable = [row for row, report in enumerate(reports) if report or not with_reports]
@@ -114,9 +119,10 @@ class PairDataset:
         drawn = [self._draw(self.reports[member], rng) for member in members]
         chosen = [sentence for report in drawn for sentence in report]
         owner = np.repeat(np.arange(len(members)), [len(report) for report in drawn])
+        images, valid = self.cache.serve(rows, rng)
         return PairBatch(
-            images=torch.from_numpy(self.cache.pixels[rows])[:, None],
-            valid_px=_fill(self.cache.frame[rows], self.cfg.size_px),
+            images=images,
+            valid_px=valid,
             sentences=[sentence.text for sentence in chosen],
             owner=torch.from_numpy(owner),
             flips=[_flip(sentence.text) for sentence in chosen],
@@ -218,11 +224,3 @@ def _permutation(patients: tuple[int, ...], together: int, seed: int, epoch: int
 @cache
 def _flip(text: str) -> str | None:
     return flip_polarity(text)
-
-
-def _fill(frame: np.ndarray, size_px: int) -> Tensor:
-    """Turn rectangles (B, 4) into masks (B, Y, X)."""
-    y0, y1, x0, x1 = (torch.from_numpy(frame[:, i, None]) for i in range(4))
-    along = torch.arange(size_px)[None]
-    rows, columns = (along >= y0) & (along < y1), (along >= x0) & (along < x1)
-    return rows[:, :, None] & columns[:, None, :]

@@ -52,10 +52,12 @@ class SelfDistillation(nn.Module):
 
     def forward(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and its parts; `generator` (CPU) cuts crops and places masks. Reports are not looked at."""
-        size, patch = int(batch.images.shape[-1]), self.vision.patch[-1]
+        size, patch = int(batch.images.shape[-1]), self.vision.patch
         views = [crop(batch.images, batch.valid_px, GLOBAL_AREA, size, generator) for _ in range(2)]
         images, valid_px = (torch.cat(parts) for parts in zip(*views, strict=True))
-        mask_px = block_mask(len(images), size, self.cfg.mask_block_px, self.cfg.mask_ratio, generator)
+        mask_px = block_mask(
+            len(images), images.shape[-2:], self.cfg.mask_block_px, self.cfg.mask_ratio, generator
+        )
         mask_px = mask_px.to(images.device)
         student = self.vision(hide(images, mask_px, generator)).tokens
         teacher = self.teacher(images).tokens
@@ -84,7 +86,7 @@ class SelfDistillation(nn.Module):
         multiple = self.vision.multiple[-1]
         side = max(multiple, round(batch.images.shape[-1] * 0.4 / multiple) * multiple)
         images, valid_px = crop(batch.images, batch.valid_px, LOCAL_AREA, side, generator)
-        return mean_token(self.vision(images).tokens.float(), whole_cells(valid_px, self.vision.patch[-1]))
+        return mean_token(self.vision(images).tokens.float(), whole_cells(valid_px, self.vision.patch))
 
     def _image_loss(self, student: Tensor, teacher: Tensor, valid: Tensor, small: list[Tensor]) -> Tensor:
         """Each crop of the student predicts the assignment of each large crop but itself."""

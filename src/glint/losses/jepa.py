@@ -56,7 +56,7 @@ class LatentPrediction(nn.Module):
         """Return the loss and its parts; `generator` (CPU) places the blocks. Reports are not looked at."""
         images = self._as_volume(batch.images)
         mask_px = block_mask(
-            len(images), int(images.shape[-1]), self.cfg.mask_block_px, self.cfg.mask_ratio, generator
+            len(images), images.shape[-2:], self.cfg.mask_block_px, self.cfg.mask_ratio, generator
         ).to(images.device)
         student = self.vision(self._hide(images, mask_px, generator))
         grid = student.grid
@@ -87,8 +87,8 @@ class LatentPrediction(nn.Module):
         return flat.view(slices.shape).transpose(1, 2)
 
     def _on_grid(self, px: Tensor, grid: Grid) -> Tensor:
-        """Turn (B, Y, X) into (B, P): True where a whole patch is True, the same in every slice."""
-        cells = whole_cells(px, self.vision.patch[-2:])
+        """Turn (B, Z, Y, X), or (B, Y, X) for every slice, into (B, P): True where a whole patch is True."""
+        cells = whole_cells(px, self.vision.patch[-(px.ndim - 1) :])
         return cells.repeat(1, math.prod(grid) // cells.shape[1])
 
 

@@ -41,7 +41,7 @@ class Objective:
     def __call__(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, Report]:
         """Return the total loss and its parts; `generator` chooses the dropped tokens."""
         features = self.model.vision(batch.images)
-        valid = pool_valid(batch.valid_px, self.model.vision.patch[-1])
+        valid = pool_valid(batch.valid_px, self.model.vision.patch)
         tokens, valid = self._drop(features.tokens, valid, features.grid, generator)
         with torch.autocast(tokens.device.type, enabled=False):
             patches = self.model.align.project_patches(tokens.float(), valid)
@@ -66,7 +66,7 @@ class Objective:
         return torch.stack([weights[name] * value for name, value in parts.items()]).sum()
 
     def _drop(
-        self, tokens: Tensor, valid: Tensor, grid: tuple[int, int], generator: torch.Generator
+        self, tokens: Tensor, valid: Tensor, grid: tuple[int, ...], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Hide random blocks of patches from the score (not from the encoder) in training."""
         if self.cfg.align.token_keep >= 1 or not self.model.training:

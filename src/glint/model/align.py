@@ -10,6 +10,7 @@ unidentifiable and the sigmoid a softmax in disguise. Baselines: `vlcabs` (RadZe
 the shared space) and `global` (mean-pooled CLIP). Axes as in glint.types.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -217,15 +218,16 @@ class Aligner(nn.Module):
 
 
 def drop_tokens(
-    grid: tuple[int, int], batch: int, keep: float, generator: torch.Generator, block: int = 4
+    grid: tuple[int, ...], batch: int, keep: float, generator: torch.Generator, block: int = 4
 ) -> Tensor:
     """Choose the patches that one training step sees: indices (B, K), K = round(keep * P), in random blocks.
 
     Whole blocks go, so that no part of a finding can be left to its most telling edge (hide-and-seek).
     """
-    rows, cols = grid
-    coarse = torch.rand(batch, 1, -(-rows // block) + 1, -(-cols // block) + 1, generator=generator)
-    fine = coarse.repeat_interleave(block, 2).repeat_interleave(block, 3)
-    dy, dx = (int(torch.randint(block, (1,), generator=generator)) for _ in range(2))
-    order = fine[:, 0, dy : dy + rows, dx : dx + cols].flatten(1)
-    return order.topk(max(1, round(keep * rows * cols)), dim=1).indices.sort(1).values
+    fine = torch.rand(batch, 1, *(-(-side // block) + 1 for side in grid), generator=generator)
+    for axis in range(2, 2 + len(grid)):
+        fine = fine.repeat_interleave(block, axis)
+    for axis, side in enumerate(grid, start=2):
+        fine = fine.narrow(axis, int(torch.randint(block, (1,), generator=generator)), side)
+    order = fine.flatten(1)
+    return order.topk(max(1, round(keep * math.prod(grid))), dim=1).indices.sort(1).values

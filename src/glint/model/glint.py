@@ -82,7 +82,7 @@ class GlintModel(nn.Module):
         return self.align.all_pairs(sentences, self.align.project_patches(tokens, valid))
 
 
-def pool_valid(valid_px: Tensor, stride: int) -> Tensor:
-    """Turn pixel validity (B, Y, X) into patch validity (B, P): a patch counts when any of its pixels does."""
-    pooled = F.max_pool2d(valid_px[:, None].float(), stride)
-    return pooled.flatten(1) > 0
+def pool_valid(valid_px: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """Turn validity (B, Y, X) or (B, Z, Y, X) into patch validity (B, P): a patch counts when any part of it does."""
+    pool = F.max_pool2d if len(patch) == 2 else F.max_pool3d
+    return pool(valid_px[:, None].float(), patch).flatten(1) > 0

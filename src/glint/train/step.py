@@ -6,6 +6,7 @@ import torch
 
 from glint.config.schema import GlintConfig
 from glint.data.augment import augment
+from glint.data.augment_volume import augment_volume
 from glint.data.dataset import PairBatch
 from glint.errors import TrainingError
 from glint.train.optim import set_rates
@@ -21,7 +22,11 @@ def step(state: TrainState, batch: PairBatch, cfg: GlintConfig) -> Report:
     """
     generator = step_generator(cfg.train.seed, state.step)
     batch = batch.to(torch.device(cfg.train.device))
-    batch = augment(batch, generator, cfg.data.augment) if cfg.data.augment else batch.normalised()
+    if cfg.data.augment:
+        change = augment if cfg.data.volume is None else augment_volume
+        batch = change(batch, generator, cfg.data.augment)
+    else:
+        batch = batch.normalised()
     with autocast(cfg.train):
         loss, report = state.task.objective(batch, generator)
     state.optimizer.zero_grad(set_to_none=True)

@@ -21,6 +21,7 @@ from glint.model.weights import check_keys, open_weights
 # vision.name = "package.module:Class" in the recipe.
 ENCODERS = {
     "convnet": "glint.model.vision.convnet:ConvNet",
+    "convnet3d": "glint.model.vision.convnet:ConvNet3d",
     "ct-fm": "glint.model.vision.segresnet:SegResNet",
     "dinov2": "glint.model.vision.dinov2:Dinov2",
     "dinov3-convnext": "glint.model.vision.dinov3_convnext:DINOv3ConvNeXt",
