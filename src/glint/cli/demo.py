@@ -5,17 +5,19 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from glint.cli.predict import DEFAULT_MODEL, ModelName, show
+from glint.cli.predict import DEFAULT_MODEL, ModelName
+from glint.cli.show import show
 
 if TYPE_CHECKING:
     from glint.api import Glint
     from glint.infer.page import Section
+    from glint.results import Answers
 
 TITLE = "GLINT demo: from a sentence to a mask"
 TRAIN_STUDIES, VAL_STUDIES, TRAIN_SIZE_PX = 112, 16, 96
@@ -64,7 +66,7 @@ def _phantom(model: "Glint", out: Path) -> "Section":
 
     _say("(a) A phantom X-ray: a new patient that no training split contains")
     example = phantom_example(out)
-    answers = model.segment(example.image, [question.query for question in example.questions])
+    answers = _segmented(model, example.image, [question.query for question in example.questions])
     show(answers)
     for answer, question in zip(answers, example.questions, strict=True):
         inside = hit(answer, question)
@@ -85,7 +87,7 @@ def _real(model: "Glint", path: Path, out: Path) -> "Section":
     from glint.io.picture import overlay, write_picture
 
     _say("\n(b) A real chest radiograph: RG1 of pydicom-data")
-    answers = model.segment(path, RG1_QUERIES)
+    answers = _segmented(model, path, RG1_QUERIES)
     show(answers)
     panels = [answer.panel() for answer in answers]
     write_picture(out / "radiograph.png", overlay(answers.radiograph.pixels, panels, max_side_px=1024))
@@ -95,6 +97,11 @@ def _real(model: "Glint", path: Path, out: Path) -> "Section":
         "The model has never seen a real radiograph: this shows that the software runs, not that the answer is right."
     )
     return Section("(b) A real radiograph", text, answers)
+
+
+def _segmented(model: "Glint", image: Path, queries: Sequence[str]) -> "Answers":
+    """Ask a model of X-rays."""
+    return cast("Answers", model.segment(image, queries))
 
 
 def _train(out: Path) -> Losses:
