@@ -87,7 +87,7 @@ def mask_above(
         min_ml: Parts (voxels that touch, corners included) smaller than this are dropped.
 
     Returns:
-        The mask, and the volumes of the parts that were kept, in ml.
+        The mask, and the volumes of the parts that were kept, in ml, largest first.
     """
     native = chain.native
     box = _box_above(values, chain, threshold)
@@ -97,7 +97,7 @@ def mask_above(
     labels, count = ndimage.label(mask, structure=TOUCHING)
     volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * voxel_ml(native)
     kept = np.concatenate([[False], volumes >= min_ml])
-    return PackedMask.of(kept[labels], box[0], native.shape), tuple(volumes[kept[1:]].tolist())
+    return PackedMask.of(kept[labels], box[0], native.shape), tuple(sorted(volumes[kept[1:]].tolist(), reverse=True))
 
 
 def place(mask: PackedMask, native: VoxelGrid, point: Triple, midline_mm: float | None) -> Place:

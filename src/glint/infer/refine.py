@@ -58,9 +58,9 @@ class GuidedFilter:
         )
         part, guide = values[box], self.guide[box]
         mean = self._mean(part)
-        slope: Floats = self._mean(part * guide) - mean * self.mean[box]
-        slope /= self.variance[box] + np.float32(EPSILON)
-        offset = mean - slope * self.mean[box]
+        covariance = self._mean(part * guide) - mean * self.mean[box]
+        slope: Floats = np.divide(covariance, self.variance[box] + np.float32(EPSILON), dtype=np.float32)
+        offset: Floats = np.subtract(mean, slope * self.mean[box], dtype=np.float32)
         values[box] = np.clip(self._mean(slope) * guide + self._mean(offset), 0, 1)
         return values
 
