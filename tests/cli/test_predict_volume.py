@@ -9,6 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from tests.cli.test_predict import assert_one_message
+from tests.io.conftest import make_scan
 
 from glint.config.schema import GlintConfig
 from glint.io.radiograph import radiograph_from_array
@@ -17,8 +19,6 @@ from glint.io.volume_nifti import write_nifti
 from glint.io.voxel_grid import VoxelGrid
 from glint.model.folder import save_model
 from glint.model.glint import GlintModel
-from tests.cli.test_predict import assert_one_message
-from tests.io.conftest import make_scan
 
 Command = Callable[..., Any]
 AFFINE = np.array([[0, 0, 8.0, -128], [0, 8.0, 0, -104], [10.0, 0, 0, -100], [0, 0, 0, 1]])

@@ -97,7 +97,9 @@ def mask_above(
     labels, count = ndimage.label(mask, structure=TOUCHING)
     volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * voxel_ml(native)
     kept = np.concatenate([[False], volumes >= min_ml])
-    return PackedMask.of(kept[labels], box[0], native.shape), tuple(sorted(volumes[kept[1:]].tolist(), reverse=True))
+    return PackedMask.of(kept[labels], box[0], native.shape), tuple(
+        sorted(volumes[kept[1:]].tolist(), reverse=True)
+    )
 
 
 def place(mask: PackedMask, native: VoxelGrid, point: Triple, midline_mm: float | None) -> Place:
