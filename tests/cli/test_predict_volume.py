@@ -8,43 +8,14 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import torch
+from tests.cli.conftest import write_scan
 from tests.cli.test_predict import assert_one_message
 from tests.io.conftest import make_scan
 
-from glint.config.schema import GlintConfig
 from glint.io.radiograph import radiograph_from_array
 from glint.io.volume import Volume
-from glint.io.volume_nifti import write_nifti
-from glint.io.voxel_grid import VoxelGrid
-from glint.model.folder import save_model
-from glint.model.glint import GlintModel
 
 Command = Callable[..., Any]
-AFFINE = np.array([[0, 0, 8.0, -128], [0, 8.0, 0, -104], [10.0, 0, 0, -100], [0, 0, 0, 1]])
-
-
-@pytest.fixture(scope="session")
-def ct_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of CT whose gates are half open; do not change its files."""
-    torch.manual_seed(0)
-    volume = {"spacing_mm": [8, 8, 8], "crop": [16, 32, 32], "windows_hu": [[-1000, 1000]]}
-    arch = {"patch_px": 8, "tubelet": 4, "width": 48, "depth": 1, "heads": 4}
-    align = {"gate_bias_init": 0.0, "gate_scale_init": 1.0}
-    cfg = {"data": {"volume": volume}, "vision": {"name": "vjepa", "arch": arch}, "align": align}
-    folder = tmp_path_factory.mktemp("ct-model")
-    save_model(GlintModel(GlintConfig.model_validate(cfg)), folder, "# A card\n")
-    return folder
-
-
-def write(path: Path, hu: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
-    write_nifti(path, hu, VoxelGrid(hu.shape, affine))  # pyright: ignore[reportArgumentType]
-    return path
-
-
-@pytest.fixture
-def ct(tmp_path: Path) -> Path:
-    return write(tmp_path / "scan.nii.gz", make_scan())
 
 
 def test_segment__writes_masks_maps_and_montage(
@@ -89,7 +60,9 @@ def bad_scans(folder: Path) -> dict[str, Path]:
         "labels|no CT of a chest": np.abs(hu) % 200,
         "rescale intercept": hu - 1024,
     }
-    files = {what: write(folder / f"{n}.nii.gz", values) for n, (what, values) in enumerate(scans.items())}
+    files = {
+        what: write_scan(folder / f"{n}.nii.gz", values) for n, (what, values) in enumerate(scans.items())
+    }
     image: Any = nibabel.Nifti1Image(np.stack([hu] * 3, -1), np.eye(4))  # pyright: ignore[reportPrivateImportUsage]
     nibabel.save(image, folder / "4d.nii.gz")  # pyright: ignore[reportPrivateImportUsage]
     files["axes"] = folder / "4d.nii.gz"
@@ -144,7 +117,7 @@ def test_kinds__of_image_and_model_must_fit(
 def test_head__is_answered_with_a_warning(glint: Command, ct_folder: Path, tmp_path: Path) -> None:
     hu = make_scan()
     hu[(hu > -950) & (hu < -600)] = 30
-    done = glint("classify", write(tmp_path / "head.nii", hu), "-q", "a", "-m", ct_folder)
+    done = glint("classify", write_scan(tmp_path / "head.nii", hu), "-q", "a", "-m", ct_folder)
     assert done.status == 0
     assert "does not look like a chest CT" in done.err
 

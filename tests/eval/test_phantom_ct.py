@@ -84,7 +84,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tables["truth"] += truth
             tables["anatomy"] += anatomy if split == "test" else []
             paths = {"image": f"images/{name}.nii.gz", "report": f"reports/{name}.txt"}
-            tables["manifest"].append({"study_id": name, "patient_id": f"p{split}{i}", "split": split, **paths})
+            tables["manifest"].append(
+                {"study_id": name, "patient_id": f"p{split}{i}", "split": split, **paths}
+            )
     for name, rows in tables.items():
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     return folder
@@ -185,7 +187,13 @@ def test_evaluate__seeing_model_is_right_and_blind_one_is_not(written: Path) -> 
 
 def test_results__as_files(written: Path) -> None:
     page = (written / "results.md").read_text()
-    for words in ("AUPR of voxels", "instance f1", "### Per finding: anatomy", "lungs (8)", "hit rate, Dice 0.1"):
+    for words in (
+        "AUPR of voxels",
+        "instance f1",
+        "### Per finding: anatomy",
+        "lungs (8)",
+        "hit rate, Dice 0.1",
+    ):
         assert words in page
     assert {p.name for p in written.iterdir()} >= {"per_finding.png", "reliability.png", "examples_0.png"}
 
@@ -221,7 +229,9 @@ def box(z: int, y: int, x: int, side: int = 4) -> np.ndarray:
 
 def test_parts__are_matched_one_to_one() -> None:
     truths = [box(2, 2, 2), box(10, 10, 10), box(2, 15, 20)]
-    predicted = box(2, 2, 3) | box(10, 10, 14) | box(2, 15, 20) | box(15, 2, 22)  # touching, shifted, hit, false
+    predicted = (
+        box(2, 2, 3) | box(10, 10, 14) | box(2, 15, 20) | box(15, 2, 22)
+    )  # touching, shifted, hit, false
     found = parts_found(predicted, truths, grid(), "mass")
     assert found["instance_precision"] == pytest.approx(2 / 4)
     assert found["instance_recall"] == pytest.approx(2 / 3)

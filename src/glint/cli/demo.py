@@ -1,4 +1,4 @@
-"""`glint demo`: a phantom X-ray never seen in training, a real radiograph, and a short training run."""
+"""`glint demo`: a phantom X-ray never seen in training, a real radiograph, a real CT, and a short training run."""
 
 import json
 import os
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from glint.cli.demo_ct import scan_section
 from glint.cli.predict import DEFAULT_MODEL, ModelName
 from glint.cli.show import show
 
 if TYPE_CHECKING:
     from glint.api import Glint
-    from glint.infer.page import Section
+    from glint.infer.page import ScanSection, Section
     from glint.results import Answers
 
 TITLE = "GLINT demo: from a sentence to a mask"
@@ -31,7 +32,7 @@ def demo(
     model: ModelName = DEFAULT_MODEL,
     training: Annotated[bool, typer.Option(help="End with a short training run.")] = True,
 ) -> None:
-    """Query a new phantom X-ray and a real radiograph, write one HTML page, then train for a minute."""
+    """Query a new phantom X-ray, a real radiograph and a real CT, write one HTML page, then train for a minute."""
     from glint.api import load
     from glint.infer.examples import real_radiograph
     from glint.infer.page import render_page
@@ -41,7 +42,9 @@ def demo(
     real = real_radiograph()  # first: a missing package should not cost a minute
     loaded = load(model)
     make_folder(out)
-    sections = [_phantom(loaded, out), _real(loaded, real, out)]
+    sections: list[Section | ScanSection] = [_phantom(loaded, out), _real(loaded, real, out)]
+    scan = scan_section(out)
+    sections += [scan] if scan else []
     page = out / "index.html"
 
     def write(losses: Losses) -> None:
@@ -111,7 +114,7 @@ def _train(out: Path) -> Losses:
     from glint.phantom.generate import generate
     from glint.train.loop import train
 
-    _say(f"\n(c) A short training run: {TRAIN_STUDIES} new phantom studies, a tiny model, about a minute")
+    _say(f"\n(d) A short training run: {TRAIN_STUDIES} new phantom studies, a tiny model, about a minute")
     with tempfile.TemporaryDirectory(prefix="glint-demo-") as folder:
         data, run = Path(folder) / "data", Path(folder) / "run"
         manifest = generate(

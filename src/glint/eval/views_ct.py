@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -75,6 +75,13 @@ def look_scan(model: Predictor, case: Case, queries: list[str], threshold: float
     scores, maps, evidence = (
         np.concatenate([getattr(part, name) for part in found]) for name in ("scores", "maps", "evidence")
     )
-    flat: Any = (maps.reshape(len(queries), -1), evidence.reshape(len(queries), -1))
     index = {text: row for row, text in enumerate(queries)}
-    return ScanView(scores.astype(np.float64), *flat, encoded.valid.ravel(), index, encoded, threshold)
+    return ScanView(
+        scores.astype(np.float64),
+        maps.reshape(len(queries), -1),
+        evidence.reshape(len(queries), -1),
+        encoded.valid.ravel(),
+        index,
+        encoded,
+        threshold,
+    )
