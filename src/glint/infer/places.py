@@ -33,6 +33,7 @@ MIDLINE_MM, MIDLINE_SHARE = 30.0, 0.4
 """What has so much of itself so near to the midline is midline, not bilateral."""
 CUT_OFF = 0.3
 """A border column of the scan with so much body, compared with the fullest, cuts the patient off."""
+ENOUGH_VOXELS = 1e6
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -52,6 +53,22 @@ class Place:
     centroid_lps_mm: Point | None = None
     box_lps_mm: Box | None = None
     laterality: Laterality | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A mask.
+
+    Attributes:
+        mask: On the voxels of the scan.
+        parts_ml: Volumes of its parts, largest first.
+        ends: First and last voxel, along each axis, of the part with the point in it, else of the largest part; empty
+            without a mask.
+    """
+
+    mask: PackedMask
+    parts_ml: tuple[float, ...]
+    ends: tuple[tuple[int, int], ...]
 
 
 def peak_voxel(evidence: Floats, tokens: VoxelGrid, native: VoxelGrid) -> Triple:
@@ -75,9 +92,7 @@ def peak_voxel(evidence: Floats, tokens: VoxelGrid, native: VoxelGrid) -> Triple
     )
 
 
-def mask_above(
-    values: Floats, chain: GridChain, threshold: float, min_ml: float
-) -> tuple[PackedMask, tuple[float, ...]]:
+def mask_above(values: Floats, chain: GridChain, threshold: float, min_ml: float, point: Triple) -> Found:
     """Return the mask map > threshold on the voxels of the scan, without its parts below a volume.
 
     Args:
@@ -85,33 +100,40 @@ def mask_above(
         chain: Of the laid-out scan.
         threshold: See above.
         min_ml: Parts (voxels that touch, corners included) smaller than this are dropped.
-
-    Returns:
-        The mask, and the volumes of the parts that were kept, in ml, largest first.
+        point: Voxel (z, y, x) that the answer points at.
     """
     native = chain.native
     box = _box_above(values, chain, threshold)
     if box is None:
-        return PackedMask.of(np.zeros((1, 1, 1), dtype=bool), (0, 0, 0), native.shape), ()
+        return _nothing(native.shape)
+    start = box[0]
     mask = chain.to_native(values, box=box) > threshold
     labels, count = ndimage.label(mask, structure=TOUCHING)
-    volumes = np.bincount(labels.ravel(), minlength=count + 1)[1:] * voxel_ml(native)
-    kept = np.concatenate([[False], volumes >= min_ml])
-    return PackedMask.of(kept[labels], box[0], native.shape), tuple(
-        sorted(volumes[kept[1:]].tolist(), reverse=True)
-    )
+    of_voxels = labels[mask]
+    volumes = np.bincount(of_voxels, minlength=count + 1)[1:] * voxel_ml(native)
+    kept = volumes >= min_ml
+    if not kept.any():
+        return _nothing(native.shape)
+    if not kept.all():
+        mask[mask] = np.concatenate([[False], kept])[of_voxels]
+    inner = tuple(p - s for p, s in zip(point, start, strict=True))
+    inside = all(0 <= i < n for i, n in zip(inner, mask.shape, strict=True)) and bool(mask[inner])
+    chosen = int(labels[inner]) if inside else int(volumes.argmax()) + 1
+    ends = [(low + s, high + s) for (low, high), s in zip(_ends(labels == chosen), start, strict=True)]
+    parts = tuple(sorted(volumes[kept].tolist(), reverse=True))
+    return Found(PackedMask.of(mask, start, native.shape), parts, tuple(ends))
 
 
-def place(mask: PackedMask, native: VoxelGrid, point: Triple, midline_mm: float | None) -> Place:
+def place(found: Found, native: VoxelGrid, midline_mm: float | None) -> Place:
     """Describe a mask.
 
     Args:
-        mask: On the voxels of the scan.
+        found: The mask.
         native: The grid of the scan.
-        point: Voxel (z, y, x) that the answer points at.
         midline_mm: LPS x of the patient's midline; None when the scan does not tell.
     """
-    if not len(mask.bits):
+    mask = found.mask
+    if not found.ends:
         return Place()
     part = mask.box()
     start = np.array(mask.start)
@@ -121,7 +143,7 @@ def place(mask: PackedMask, native: VoxelGrid, point: Triple, midline_mm: float 
     return Place(
         size * voxel_ml(native),
         _point(native.to_lps((np.array(centre) + start)[None])[0]),
-        _box_around(part, mask.start, native, point),
+        _box_around(found.ends, native),
         None if midline_mm is None else side_of(part, mask.start, native, midline_mm),
     )
 
@@ -133,8 +155,10 @@ def side_of(part: NDArray[np.bool_], start: Triple, native: VoxelGrid, midline_m
     30 mm of the midline (heart, aorta, spine), or bilateral (both lungs).
     """
     lps_x = native.affine[0]
-    z, y, x = (lps_x[a] * (np.arange(n) + start[a]) for a, n in enumerate(part.shape))
-    apart = (z[:, None, None] + y[:, None] + x + (lps_x[3] - midline_mm))[part]
+    # Shares of a large mask do not need all of its voxels.
+    step = max(1, round((float(part.sum()) / ENOUGH_VOXELS) ** (1 / 3)))
+    z, y, x = (lps_x[a] * (np.arange(0, n, step) + start[a]) for a, n in enumerate(part.shape))
+    apart = (z[:, None, None] + y[:, None] + x + (lps_x[3] - midline_mm))[part[::step, ::step, ::step]]
     left = float((apart > 0).mean())
     if left >= ONE_SIDE:
         return "left"
@@ -178,13 +202,12 @@ def voxel_ml(grid: VoxelGrid) -> float:
 def _box_above(values: Floats, chain: GridChain, threshold: float) -> tuple[Triple, Triple] | None:
     """Return first voxel and shape of a box of the scan outside of which the map is not above the threshold."""
     above = values > threshold
-    ends = [np.flatnonzero(above.any(axis)) for axis in ((1, 2), (0, 2), (0, 1))]
-    if not len(ends[0]):
+    if not above.any():
         return None
     z, y, x = values.shape
     cells = chain.current.divided((z, y, x))
     # The values of a cell reach to the centres of its neighbours.
-    edges = [(float(e[0]) - 1, float(e[-1]) + 1) for e in ends]
+    edges = [(low - 1.0, high + 1.0) for low, high in _ends(above)]
     corners = np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1).reshape(8, 3)
     found = chain.native.to_index(cells.to_lps(corners))
     low = np.clip(np.floor(found.min(axis=0)), 0, None).astype(int)
@@ -195,20 +218,23 @@ def _box_above(values: Floats, chain: GridChain, threshold: float) -> tuple[Trip
     return (int(low[0]), int(low[1]), int(low[2])), (int(size[0]), int(size[1]), int(size[2]))
 
 
-def _box_around(part: NDArray[np.bool_], start: Triple, native: VoxelGrid, point: Triple) -> Box:
-    """Return the box of one connected part along the patient's axes."""
-    labels, _ = ndimage.label(part, structure=TOUCHING)
-    inner = tuple(p - s for p, s in zip(point, start, strict=True))
-    inside = all(0 <= i < n for i, n in zip(inner, part.shape, strict=True))
-    chosen = int(labels[inner]) if inside else 0
-    if not chosen:
-        chosen = int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    box = ndimage.find_objects(labels)[chosen - 1]
-    ends = [(b.start + s - 0.5, b.stop + s - 0.5) for b, s in zip(box, start, strict=True)]
-    corners = native.to_lps(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(8, 3))
+def _box_around(ends: tuple[tuple[int, int], ...], native: VoxelGrid) -> Box:
+    """Return the box along the patient's axes around a box of voxels."""
+    edges = [(low - 0.5, high + 0.5) for low, high in ends]
+    corners = native.to_lps(np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1).reshape(8, 3))
     x0, y0, z0 = corners.min(axis=0).tolist()
     x1, y1, z1 = corners.max(axis=0).tolist()
     return x0, y0, z0, x1, y1, z1
+
+
+def _ends(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the first and last index, along each axis, of a mask that is not empty."""
+    found = [np.flatnonzero(mask.any(axis)) for axis in ((1, 2), (0, 2), (0, 1))]
+    return [(int(each[0]), int(each[-1])) for each in found]
+
+
+def _nothing(shape: Triple) -> Found:
+    return Found(PackedMask.of(np.zeros((1, 1, 1), dtype=bool), (0, 0, 0), shape), (), ())
 
 
 def _point(lps: NDArray[np.float64]) -> Point:

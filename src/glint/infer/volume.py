@@ -121,8 +121,8 @@ class _Locator:
         native = scan.chain.native
         shown = cells if self.refine is None else self.refine(cells)
         voxel = peak_voxel(evidence, self.encoded.tokens, native)
-        packed, parts = mask_above(shown, scan.chain, self.options.threshold, self.options.min_ml)
-        found = place(packed, native, voxel, self.midline_mm)
+        mask = mask_above(shown, scan.chain, self.options.threshold, self.options.min_ml, voxel)
+        found = place(mask, native, self.midline_mm)
         x, y, z = native.to_lps(np.array([voxel], dtype=np.float64))[0].tolist()
         return VolumeAnswer(
             text,
@@ -132,10 +132,10 @@ class _Locator:
             found.box_lps_mm,
             found.centroid_lps_mm,
             found.volume_ml,
-            parts,
+            mask.parts_ml,
             found.laterality,
             cells,
-            packed,
+            mask.mask,
             scan,
             self.refine,
         )
