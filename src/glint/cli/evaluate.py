@@ -49,9 +49,8 @@ def evaluate(
     folder = data or Path("data") / task
     if calibrate:
         fit(model, folder)
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         lines = {"": bar.add_task("reading the data set", total=None)}
 
         def show(title: str, done: int, total: int) -> None:
