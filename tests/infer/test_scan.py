@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,20 @@ def test_memory__grows_with_overlap_but_not_with_queries(
         sizes.append(memory.needed_bytes(scan.grid.shape, (50, 60, 86), (16, 24, 24), encoded.windows, 4096))
     assert sizes == sorted(set(sizes))
     assert memory.queries_at_once(1 << 40) == 1
+
+
+def test_available__minds_a_limit_of_the_address_space(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "statm").write_text("1000 1 1\n")
+    monkeypatch.setattr(memory, "STATM", tmp_path / "statm")
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (1 << 30, -1))
+    assert memory.available_bytes() == (1 << 30) - 1000 * memory.resource.getpagesize()
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 20)
+    assert memory.available_bytes() == 1 << 20
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (memory.resource.RLIM_INFINITY, -1))
+    assert memory.available_bytes() == 1 << 20
 
 
 def test_encode__wants_a_model_of_volumes(hu_model: Make, scan_of_air: Volume) -> None:

@@ -2,6 +2,7 @@
 
 import resource
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from glint.errors import DataError
@@ -18,8 +19,10 @@ LAID_OUT_BYTES = 14
 """A voxel of the laid-out scan: values, validity, and what resampling holds beside them."""
 NATIVE_BYTES = 16
 """A voxel of the scan, for the largest mask: map, mask, labels of its parts, coordinates."""
-ENCODER_BYTES = 160
-"""A voxel of a window and channel inside of an encoder; measured with `glint bench volume`, rounded up."""
+ENCODER_BYTES = 256
+"""A voxel of a window inside of an encoder. A small V-JEPA took about 100 (`glint bench volume`); encoders with a finer
+first stage take more."""
+STATM = Path("/proc/self/statm")
 
 
 def queries_at_once(patches: int) -> int:
@@ -49,7 +52,9 @@ def available_bytes() -> int | None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return free
-    return limit if free is None else min(free, limit)
+    taken = int(STATM.read_text().split()[0]) * resource.getpagesize() if STATM.is_file() else 0
+    left = max(0, limit - taken)
+    return left if free is None else min(free, left)
 
 
 def check_memory(needed: int, where: str, available: int | None) -> None:
