@@ -1,4 +1,4 @@
-"""GLINT: ask a chest X-ray in free text; get a score, a point, a box and a mask.
+"""GLINT: ask a chest X-ray or a chest CT in free text; get a score, a point, a box and a mask.
 
     import glint
     model = glint.load("glint-cxr-phantom")
@@ -15,10 +15,25 @@ from glint import errors
 if TYPE_CHECKING:
     from glint.api import Glint, load
     from glint.io.radiograph import Radiograph, read_radiograph
+    from glint.io.volume import Volume, read_volume
     from glint.results import Answer, Answers
+    from glint.volume_results import VolumeAnswer, VolumeAnswers
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Answers", "Glint", "Radiograph", "__version__", "errors", "load", "read_radiograph"]
+__all__ = [
+    "Answer",
+    "Answers",
+    "Glint",
+    "Radiograph",
+    "Volume",
+    "VolumeAnswer",
+    "VolumeAnswers",
+    "__version__",
+    "errors",
+    "load",
+    "read_radiograph",
+    "read_volume",
+]
 
 _HOMES = {
     "load": "glint.api",
@@ -27,6 +42,10 @@ _HOMES = {
     "Answers": "glint.results",
     "Radiograph": "glint.io.radiograph",
     "read_radiograph": "glint.io.radiograph",
+    "Volume": "glint.io.volume",
+    "VolumeAnswer": "glint.volume_results",
+    "VolumeAnswers": "glint.volume_results",
+    "read_volume": "glint.io.volume",
 }
 
 

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.io.conftest import make_scan
 
 from glint.cli.main import run
 from glint.config import load_config
+from glint.config.schema import GlintConfig
+from glint.io.volume_nifti import write_nifti
+from glint.io.voxel_grid import VoxelGrid
 from glint.model.folder import save_model
 from glint.model.glint import GlintModel
 
@@ -56,3 +60,29 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "chest.png"
     Image.fromarray(pixels.astype(np.uint8)).save(path)
     return path
+
+
+AFFINE = np.array([[0, 0, 8.0, -128], [0, 8.0, 0, -104], [10.0, 0, 0, -100], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="session")
+def ct_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of CT whose gates are half open; do not change its files."""
+    torch.manual_seed(0)
+    volume = {"spacing_mm": [8, 8, 8], "crop": [16, 32, 32], "windows_hu": [[-1000, 1000]]}
+    arch = {"patch_px": 8, "tubelet": 4, "width": 48, "depth": 1, "heads": 4}
+    align = {"gate_bias_init": 0.0, "gate_scale_init": 1.0}
+    cfg = {"data": {"volume": volume}, "vision": {"name": "vjepa", "arch": arch}, "align": align}
+    folder = tmp_path_factory.mktemp("ct-model")
+    save_model(GlintModel(GlintConfig.model_validate(cfg)), folder, "# A card\n")
+    return folder
+
+
+def write_scan(path: Path, hu: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    write_nifti(path, hu, VoxelGrid(hu.shape, affine))  # pyright: ignore[reportArgumentType]
+    return path
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> Path:
+    return write_scan(tmp_path / "scan.nii.gz", make_scan())

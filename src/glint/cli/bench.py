@@ -104,6 +104,57 @@ def gate(
         write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
 
+@bench.command()
+def volume(
+    model: Annotated[str, typer.Option(help="Model folder or packaged model; none: random weights.")] = "",
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Voxels of a scan such as 133x512x512 (Z first); the first is the base."),
+    ] = None,
+    queries: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of queries.")] = None,
+    overlap: Annotated[list[float] | None, typer.Option(help="Overlaps of windows.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls; the median counts.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes cuda where it is.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the rows as JSON, too.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them: .png.")] = None,
+) -> None:
+    """Time answering on a CT against its size, the number of queries and the overlap; print a Markdown table."""
+    import torch
+
+    from glint.atomic import write_text
+    from glint.bench import volume as work
+    from glint.bench.machine import machine_name
+    from glint.io.files import check_output
+    from glint.model.folder import load_model
+
+    if plot is not None:
+        check_output(plot, ".png")
+    where = torch.device(_device(device))
+    shapes = [_shape(text) for text in size or ("133x512x512", "64x256x256", "266x512x512")]
+    if any(len(shape) != 3 for shape in shapes):
+        raise typer.BadParameter("such as 133x512x512", param_hint="--size")
+    sweep = work.Sweep(
+        [(shape[0], shape[1], shape[2]) for shape in shapes],
+        queries or (1, 10, 100),
+        overlap or (0.5, 0.0, 0.25),
+    )
+    loaded = (load_model(model) if model else work.random_model()).to(where)
+    typer.echo(f"{machine_name(where)}, {model or 'random weights'}\n")
+    typer.echo("| " + " | ".join(work.HEAD) + " |\n|" + "---|" * len(work.HEAD))
+    rows: list[work.Row] = []
+    for row in work.run(loaded, sweep, where, repeats):
+        rows.append(row)
+        typer.echo("| " + " | ".join(row.cells()) + " |")
+    ratio = work.query_ratio(rows)
+    if ratio is not None:
+        typer.echo(f"\n{ratio[0]} queries take {ratio[1]:.2f} times as long as {rows[0].queries}")
+    if out is not None:
+        head = {"machine": machine_name(where), "model": model or "random weights"}
+        write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    if plot is not None:
+        work.plot(rows, plot)
+
+
 def _number(name: str) -> "torch.dtype":
     import torch
 

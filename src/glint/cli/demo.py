@@ -1,21 +1,24 @@
-"""`glint demo`: a phantom X-ray never seen in training, a real radiograph, and a short training run."""
+"""`glint demo`: a phantom X-ray never seen in training, a real radiograph, a real CT, and a short training run."""
 
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from glint.cli.predict import DEFAULT_MODEL, ModelName, show
+from glint.cli.demo_ct import scan_section
+from glint.cli.predict import DEFAULT_MODEL, ModelName
+from glint.cli.show import show
 
 if TYPE_CHECKING:
     from glint.api import Glint
-    from glint.infer.page import Section
+    from glint.infer.page import ScanSection, Section
+    from glint.results import Answers
 
 TITLE = "GLINT demo: from a sentence to a mask"
 TRAIN_STUDIES, VAL_STUDIES, TRAIN_SIZE_PX = 112, 16, 96
@@ -29,7 +32,7 @@ def demo(
     model: ModelName = DEFAULT_MODEL,
     training: Annotated[bool, typer.Option(help="End with a short training run.")] = True,
 ) -> None:
-    """Query a new phantom X-ray and a real radiograph, write one HTML page, then train for a minute."""
+    """Query a new phantom X-ray, a real radiograph and a real CT, write one HTML page, then train for a minute."""
     from glint.api import load
     from glint.infer.examples import real_radiograph
     from glint.infer.page import render_page
@@ -39,7 +42,9 @@ def demo(
     real = real_radiograph()  # first: a missing package should not cost a minute
     loaded = load(model)
     make_folder(out)
-    sections = [_phantom(loaded, out), _real(loaded, real, out)]
+    sections: list[Section | ScanSection] = [_phantom(loaded, out), _real(loaded, real, out)]
+    scan = scan_section(out)
+    sections += [scan] if scan else []
     page = out / "index.html"
 
     def write(losses: Losses) -> None:
@@ -64,7 +69,7 @@ def _phantom(model: "Glint", out: Path) -> "Section":
 
     _say("(a) A phantom X-ray: a new patient that no training split contains")
     example = phantom_example(out)
-    answers = model.segment(example.image, [question.query for question in example.questions])
+    answers = _segmented(model, example.image, [question.query for question in example.questions])
     show(answers)
     for answer, question in zip(answers, example.questions, strict=True):
         inside = hit(answer, question)
@@ -85,7 +90,7 @@ def _real(model: "Glint", path: Path, out: Path) -> "Section":
     from glint.io.picture import overlay, write_picture
 
     _say("\n(b) A real chest radiograph: RG1 of pydicom-data")
-    answers = model.segment(path, RG1_QUERIES)
+    answers = _segmented(model, path, RG1_QUERIES)
     show(answers)
     panels = [answer.panel() for answer in answers]
     write_picture(out / "radiograph.png", overlay(answers.radiograph.pixels, panels, max_side_px=1024))
@@ -97,6 +102,11 @@ def _real(model: "Glint", path: Path, out: Path) -> "Section":
     return Section("(b) A real radiograph", text, answers)
 
 
+def _segmented(model: "Glint", image: Path, queries: Sequence[str]) -> "Answers":
+    """Ask a model of X-rays."""
+    return cast("Answers", model.segment(image, queries))
+
+
 def _train(out: Path) -> Losses:
     """Make a tiny data set, train a tiny model on it, keep the log only; return its losses."""
     from glint.config import load_config
@@ -104,7 +114,7 @@ def _train(out: Path) -> Losses:
     from glint.phantom.generate import generate
     from glint.train.loop import train
 
-    _say(f"\n(c) A short training run: {TRAIN_STUDIES} new phantom studies, a tiny model, about a minute")
+    _say(f"\n(d) A short training run: {TRAIN_STUDIES} new phantom studies, a tiny model, about a minute")
     with tempfile.TemporaryDirectory(prefix="glint-demo-") as folder:
         data, run = Path(folder) / "data", Path(folder) / "run"
         manifest = generate(

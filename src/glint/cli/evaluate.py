@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from glint.errors import UsageError
 
-TASKS = ("phantom-cxr",)
+TASKS = ("phantom-cxr", "phantom-ct")
 
 
 def evaluate(
@@ -18,7 +18,12 @@ def evaluate(
     vs: Annotated[
         list[str] | None, typer.Option(help="Another model to compare with; may be repeated.")
     ] = None,
-    data: Annotated[Path, typer.Option(help="Folder written by `glint phantom`.")] = Path("data/phantom-cxr"),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder written by `glint phantom` or `glint phantom-ct`.", show_default="data/TASK"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.json, results.md and pictures.")] = Path(
         "runs/eval"
     ),
@@ -37,14 +42,15 @@ def evaluate(
     if task not in TASKS:
         raise UsageError(f"there is no evaluation task '{task}'", expected=" or ".join(TASKS))
     from glint.eval.calibrate import calibrate as fit  # torch loads only now
-    from glint.eval.phantom_cxr import Options
     from glint.eval.run import run
+    from glint.eval.subject import SUBJECTS
+    from glint.eval.tracks import Options
 
+    folder = data or Path("data") / task
     if calibrate:
-        fit(model, data)
-    console = Console(stderr=True)
+        fit(model, folder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         lines = {"": bar.add_task("reading the data set", total=None)}
 
         def show(title: str, done: int, total: int) -> None:
@@ -53,6 +59,6 @@ def evaluate(
                 lines[title] = bar.add_task(title, total=total)
             bar.update(lines[title], completed=done)
 
-        options = Options(data, limit=limit, bootstrap=bootstrap)
+        options = Options(folder, limit=limit, bootstrap=bootstrap, subject=SUBJECTS[task])
         page = run([model, *(vs or [])], options, out, progress=show)
     typer.echo(str(page))

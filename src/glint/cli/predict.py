@@ -1,58 +1,135 @@
-"""`glint classify`, `glint ground`, `glint segment`: one image, any number of free-text queries."""
+"""`glint classify`, `glint ground`, `glint segment`: one X-ray or one CT, any number of free-text queries."""
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from glint.results import Answers, Task
+from glint.cli.show import show
 
-ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="DICOM, PNG or JPEG file.")]
+if TYPE_CHECKING:
+    from glint.io.radiograph import Radiograph
+    from glint.io.volume import Volume
+    from glint.results import Task
+
+CT = "CT volumes"
+NIFTI = (".nii.gz", ".nii")
+DEFAULT_MODEL = "glint-cxr-phantom"
+
+ImagePath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="IMAGE",
+        help="X-ray: a DICOM, PNG or JPEG file. CT: a NIfTI or NRRD file, or a folder of DICOM slices.",
+    ),
+]
 Queries = Annotated[
     list[str] | None, typer.Option("--query", "-q", metavar="TEXT", help="What to ask; may be repeated.")
 ]
 ModelName = Annotated[
     str, typer.Option("--model", "-m", help="Packaged model, or a folder of `glint train`.")
 ]
+AnyModel = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Packaged model, or a folder of `glint train`.",
+        show_default="the packaged one for the kind of image",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Png = Annotated[Path | None, typer.Option("--png", metavar="OUT.png", help="Write an overlay picture.")]
+Png = Annotated[
+    Path | None,
+    typer.Option(
+        "--png", metavar="OUT.png", help="Write an overlay; of a CT, three planes through each point."
+    ),
+]
 Threshold = Annotated[float, typer.Option(help="Mask = map > threshold.")]
 Device = Annotated[str, typer.Option(help="Torch device: cpu or cuda.")]
-DEFAULT_MODEL = "glint-cxr-phantom"
+Refine = Annotated[
+    str, typer.Option(help="guided gives masks the edges of the CT; none.", rich_help_panel=CT)
+]
+MinMl = Annotated[
+    float, typer.Option(help="Drop connected parts of masks smaller than this.", rich_help_panel=CT)
+]
+Overlap = Annotated[
+    float, typer.Option(help="Of sliding windows, as a share of their side.", rich_help_panel=CT)
+]
+Series = Annotated[
+    str,
+    typer.Option(help="Which series of a folder: its number in the list, or its UID.", rich_help_panel=CT),
+]
+FillGaps = Annotated[
+    bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices.", rich_help_panel=CT)
+]
+AddHu = Annotated[
+    float, typer.Option(help="Added to all values of a scan that is known to be shifted.", rich_help_panel=CT)
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for, the same for all verbs."""
+
+    image: Path
+    queries: list[str]
+    model: str
+    device: str
+    as_json: bool
+    png: Path | None
+    reading: dict[str, Any]
+    options: dict[str, Any]
+    mask: Path | None = None
+    heat: Path | None = None
 
 
 def classify(
     image: ImagePath,
     query: Queries = None,
-    model: ModelName = DEFAULT_MODEL,
+    model: AnyModel = "",
     as_json: AsJson = False,
     png: Png = None,
     device: Device = "cpu",
+    overlap: Overlap = 0.5,
+    series: Series = "",
+    fill_gaps: FillGaps = False,
+    add_hu: AddHu = 0.0,
 ) -> None:
-    """Score texts on an X-ray: how well does the image fit each one?"""
-    _answer("classify", image, query, model, device, as_json, png, None, 0.5)
+    """Score texts on an X-ray or a CT: how well does the image fit each one?"""
+    reading = {"series": series, "fill_gaps": fill_gaps, "add_hu": add_hu}
+    _answer("classify", Asked(image, query or [], model, device, as_json, png, reading, {"overlap": overlap}))
 
 
 def ground(
     image: ImagePath,
     query: Queries = None,
-    model: ModelName = DEFAULT_MODEL,
+    model: AnyModel = "",
     as_json: AsJson = False,
     png: Png = None,
     threshold: Threshold = 0.5,
     device: Device = "cpu",
+    refine: Refine = "none",
+    min_ml: MinMl = 0.05,
+    overlap: Overlap = 0.5,
+    series: Series = "",
+    fill_gaps: FillGaps = False,
+    add_hu: AddHu = 0.0,
 ) -> None:
-    """Score texts and point at what they speak of: point and box in pixels of the file."""
-    _answer("ground", image, query, model, device, as_json, png, None, threshold)
+    """Score texts and point at what they speak of: point and box, in pixels of an X-ray or millimetres of a CT."""
+    reading = {"series": series, "fill_gaps": fill_gaps, "add_hu": add_hu}
+    options = {"threshold": threshold, "refine": refine, "min_ml": min_ml, "overlap": overlap}
+    _answer("ground", Asked(image, query or [], model, device, as_json, png, reading, options))
 
 
 def segment(
     image: ImagePath,
     query: Queries = None,
-    model: ModelName = DEFAULT_MODEL,
+    model: AnyModel = "",
     as_json: AsJson = False,
     png: Png = None,
     output: Annotated[
@@ -60,92 +137,115 @@ def segment(
         typer.Option(
             "--output",
             "-o",
-            metavar="MASK.png",
-            help="Write the mask, 0 or 255; with several queries MASK-1.png, MASK-2.png ...",
+            metavar="MASK",
+            help="Write the mask: .png, 0 or 255, of an X-ray; .nii.gz, 0 or 1, of a CT. With several queries a file "
+            "each, numbered: MASK-1, MASK-2 ... (masks may overlap).",
         ),
     ] = None,
     threshold: Threshold = 0.5,
     device: Device = "cpu",
+    heat: Annotated[
+        Path | None,
+        typer.Option(metavar="HEAT.nii.gz", help="Write the map, numbered like masks.", rich_help_panel=CT),
+    ] = None,
+    refine: Refine = "none",
+    min_ml: MinMl = 0.05,
+    overlap: Overlap = 0.5,
+    series: Series = "",
+    fill_gaps: FillGaps = False,
+    add_hu: AddHu = 0.0,
 ) -> None:
-    """Score texts and outline what they speak of: point, box and mask on the pixel grid of the file."""
-    _answer("segment", image, query, model, device, as_json, png, output, threshold)
+    """Score texts and outline what they speak of, on the pixel grid of an X-ray or the voxel grid of a CT."""
+    reading = {"series": series, "fill_gaps": fill_gaps, "add_hu": add_hu}
+    options = {"threshold": threshold, "refine": refine, "min_ml": min_ml, "overlap": overlap}
+    _answer("segment", Asked(image, query or [], model, device, as_json, png, reading, options, output, heat))
 
 
-def _answer(
-    task: "Task",
-    image: Path,
-    query: list[str] | None,
-    model: str,
-    device: str,
-    as_json: bool,
-    png: Path | None,
-    output: Path | None,
-    threshold: float,
-) -> None:
+def _answer(task: "Task", asked: Asked) -> None:
     """Check everything that can be checked early, then answer, write files, print."""
-    from glint.api import load
-    from glint.infer.predict import check_queries, check_threshold
-    from glint.io.files import check_output
-    from glint.io.radiograph import read_radiograph
+    from glint.api import DEFAULT_CT_MODEL, check_kind, load
+    from glint.infer.predict import check_queries
+    from glint.io.kind import looks_like_volume
+    from glint.model.folder import reads_volumes
 
-    texts = check_queries(query or [])
-    check_threshold(threshold)
-    masks = mask_paths(output, len(texts))
-    for path in [*([png] if png else []), *masks]:
-        check_output(path, ".png", image)
-    if png in masks:
-        from glint.errors import UsageError
-
-        raise UsageError("overlay and mask have the same file name", where=str(png), fix="choose another one")
-    radiograph = read_radiograph(image)
-    answers = getattr(load(model, device=device), task)(
-        radiograph, texts, **({} if task == "classify" else {"threshold": threshold})
-    )
-    for answer, path in zip(answers, masks, strict=False):
-        answer.save(path)
-    if png is not None:
-        answers.save(png)
-    if as_json:
+    texts = check_queries(asked.queries)
+    is_volume = looks_like_volume(asked.image)
+    name = asked.model or (DEFAULT_CT_MODEL if is_volume else DEFAULT_MODEL)
+    volumes = reads_volumes(name)
+    if volumes is not None:
+        check_kind(name, volumes, asked.image)
+    masks, heats = (numbered(path, len(texts)) for path in (asked.mask, asked.heat))
+    _check_paths(asked, is_volume, masks, heats)
+    options = _checked_options(asked, is_volume)
+    image = _read(asked, is_volume=is_volume if volumes is None else volumes)
+    answers = getattr(load(name, device=asked.device), task)(image, texts, **options)
+    written = [
+        *((path, answer.save) for path, answer in zip(masks, answers, strict=False)),
+        *((path, answer.save_heat) for path, answer in zip(heats, answers, strict=False)),
+        *([(asked.png, answers.save)] if asked.png else []),
+    ]
+    for path, save in written:
+        save(path)
+    if asked.as_json:
         typer.echo(json.dumps(answers.to_dict(), indent=2))
     else:
         show(answers)
-    for path in [*masks, *([png] if png else [])]:
+    for path, _ in written:
         sys.stderr.write(f"wrote {path}\n")
 
 
-def mask_paths(output: Path | None, count: int) -> list[Path]:
-    """Return one mask path a query: the given one, or numbered ones when there are several queries."""
+def _read(asked: Asked, *, is_volume: bool) -> "Radiograph | Volume":
+    if is_volume:
+        from glint.io.volume import read_volume
+
+        return read_volume(asked.image, **asked.reading)
+    from glint.io.radiograph import read_radiograph
+
+    return read_radiograph(asked.image)
+
+
+def _checked_options(asked: Asked, is_volume: bool) -> dict[str, Any]:
+    """Refuse bad numbers before anything is read, and options of a CT for an X-ray; return those for the image."""
+    from glint.errors import UsageError
+    from glint.infer.volume import VolumeOptions
+
+    options = VolumeOptions(**asked.options)
+    options.check()
+    if is_volume:
+        return asked.options
+    if any(asked.reading.values()) or asked.heat or options != VolumeOptions(options.threshold):
+        raise UsageError(
+            "options of CT volumes were given for an X-ray",
+            where=str(asked.image),
+            fix="leave out --heat, --refine, --min-ml, --overlap, --series, --fill-gaps and --add-hu",
+        )
+    return {name: value for name, value in asked.options.items() if name == "threshold"}
+
+
+def _check_paths(asked: Asked, is_volume: bool, masks: Sequence[Path], heats: Sequence[Path]) -> None:
+    """Refuse output paths that cannot work, or that are the same."""
+    from glint.errors import UsageError
+    from glint.io.files import check_output
+
+    for path in masks:
+        check_output(path, NIFTI if is_volume else ".png", asked.image)
+    for path in heats:
+        check_output(path, NIFTI, asked.image)
+    if asked.png is not None:
+        check_output(asked.png, ".png", asked.image)
+    paths = [*masks, *heats, *([asked.png] if asked.png else [])]
+    twice = [path for path in paths if paths.count(path) > 1]
+    if twice:
+        raise UsageError("two outputs have the same file name", where=str(twice[0]), fix="choose another one")
+
+
+def numbered(output: Path | None, count: int) -> list[Path]:
+    """Return one path a query: the given one, or numbered ones when there are several queries."""
     if output is None:
         return []
     if count == 1:
         return [output]
-    return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]
-
-
-def show(answers: "Answers") -> None:
-    """Print answers as a table, notes on stderr."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    table = Table("query", title=Text(f"{answers.image}  ({answers.model})"), title_justify="left")
-    table.add_column("score", justify="right")
-    located = answers.task != "classify"
-    if located:
-        table.add_column("point [x, y]", justify="right")
-        table.add_column("box [x0, y0, x1, y1]", justify="right")
-        table.add_column("mask px", justify="right")
-    for answer in answers:
-        row = [Text(answer.query), f"{answer.score:.3f}"]
-        if located:
-            box = answer.box_xyxy_px
-            row += [
-                ", ".join(map(str, answer.point_px or ())),
-                "-" if box is None else ", ".join(map(str, box)),
-                f"{answer.mask_area_px:,}",
-            ]
-        table.add_row(*row)
-    console.print(table)
-    for note in answers.radiograph.notes:
-        sys.stderr.write(f"note: {note}\n")
+    ending = next((e for e in NIFTI if output.name.lower().endswith(e)), output.suffix)
+    stem = output.name[: len(output.name) - len(ending)]
+    ending = output.name[len(stem) :]
+    return [output.with_name(f"{stem}-{number}{ending}") for number in range(1, count + 1)]

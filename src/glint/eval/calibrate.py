@@ -21,7 +21,10 @@ from scipy.optimize import minimize
 
 from glint.data.manifest import Study, read_manifest
 from glint.errors import DataError, UsageError
-from glint.eval.measure import BATCH, load_pixels
+from glint.eval.views import BATCHES
+from glint.eval.views_cxr import load_pixels
+from glint.infer.scan import encode_scan
+from glint.io.volume import read_volume
 from glint.model.folder import load_model, save_calibration
 from glint.model.glint import GlintModel
 from glint.text.semantics import sentences
@@ -87,14 +90,23 @@ def _affirmed(study: Study) -> frozenset[str]:
 @torch.inference_mode()
 def _raw_scores(model: GlintModel, studies: Sequence[Study], texts: list[str]) -> Array:
     """Return (S, B) scores before calibration."""
+    if model.cfg.data.volume is not None:
+        return np.stack([_raw_of_scan(model, study.image, texts) for study in studies], axis=1)
     columns: list[Array] = []
-    for start in range(0, len(studies), BATCH):
-        paths = [study.image for study in studies[start : start + BATCH]]
+    batch = BATCHES[False]
+    for start in range(0, len(studies), batch):
+        paths = [study.image for study in studies[start : start + batch]]
         images, fits = load_pixels(paths, model.cfg.data.size_px)
         valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
         tokens = model.vision(images).tokens
         columns.append(model.align_features(tokens, torch.from_numpy(valid), texts).scores.double().numpy())
     return np.concatenate(columns, axis=1)
+
+
+def _raw_of_scan(model: GlintModel, path: Path, texts: list[str]) -> Array:
+    """Return (S,) scores of a scan, from windows as at inference."""
+    found = encode_scan(model, read_volume(path)).ask(texts)
+    return np.concatenate([part.raw for part in found]).astype(np.float64)
 
 
 def platt(pairs: Pairs) -> tuple[float, float]:

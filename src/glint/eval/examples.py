@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
-from glint.eval.cases import Case, Mask, class_queries, union_mask
-from glint.eval.measure import Predictor, load_images, to_native
+from glint.config.volume import CHEST_HU
+from glint.eval.cases import Case, class_queries, union_mask
 from glint.eval.metrics import FIXED, THRESHOLDS, peak
-from glint.eval.phantom_cxr import Evaluated
+from glint.eval.subject import Mask
+from glint.eval.tracks import Evaluated
+from glint.eval.views import Predictor, look
+from glint.io.ct import windowed
 from glint.io.radiograph import read_radiograph
+from glint.io.volume import read_volume
 
 TILE = 224
 CAPTION = 26
@@ -57,22 +60,24 @@ def _varied(order: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, flo
 
 
 def draw(model: Predictor, case: Case, kind: str) -> Image.Image:
-    """Return the radiograph with truth, prediction and point of a kind's headline query."""
-    images, fits = load_images([case], int(model.cfg.data.size_px))
-    valid = torch.from_numpy(np.asarray(fits[0].valid_patches(model.vision.patch[-1])).reshape(1, -1))
-    answer = model.predict(images, valid, list(class_queries(kind, "train")))
-    values, evidence = (
-        to_native(part[:, 0].float().cpu().numpy(), answer.grid, fits[0])[0]
-        for part in (answer.maps_SBP, answer.evidence_SBP)
-    )
+    """Return the radiograph, or the axial slice through the point, with truth, prediction and point of a kind's
+    headline query.
+    """
+    (view,) = look(model, [case], list(class_queries(kind, "train", case.subject)), THRESHOLDS[FIXED])
+    values, point = view.native(view.maps[[0]])[0], peak(view.native(view.evidence[[0]])[0])
     truth = union_mask(case, kind)
-    grey = (read_radiograph(case.image).pixels * 255).clip(0, 255).astype(np.uint8)
-    pixels = np.repeat(grey[:, :, None], 3, axis=2)
+    if case.subject.volumes:
+        slice_px, point = point[0], point[1:]
+        values, truth = values[slice_px], None if truth is None else truth[slice_px]
+        grey = windowed(read_volume(case.image).hu[slice_px], [CHEST_HU])[0]
+    else:
+        grey = read_radiograph(case.image).pixels
+    pixels = np.repeat((grey * 255).clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
     _outline(pixels, values > THRESHOLDS[FIXED], RED)
     if truth is not None:
         _outline(pixels, truth, GREEN)
     picture = Image.fromarray(pixels)
-    row, column = peak(evidence)
+    row, column = point
     pen, arm = ImageDraw.Draw(picture), max(4, picture.width // 40)
     pen.line((column - arm, row, column + arm, row), fill=YELLOW, width=2)
     pen.line((column, row - arm, column, row + arm), fill=YELLOW, width=2)

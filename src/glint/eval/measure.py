@@ -1,51 +1,25 @@
 """Puts every query of the protocol to a model and keeps one number a case, so that resampling costs nothing.
 
-Each image is encoded once, with all queries of its batch. Maps are compared with masks on the native pixel grid,
-one case at a time. Axes: N cases, K kinds, Q phrasings, T thresholds, M sentences, P patches.
+Each image is encoded once, with all queries of its batch (views.py). Maps are compared with masks on the native grid of
+pixels or voxels, one case at a time. Axes: N cases, K kinds, Q phrasings, T thresholds, M sentences, P patches.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from glint.eval import metrics
-from glint.eval.cases import (
-    Case,
-    Mask,
-    Wording,
-    class_queries,
-    negated_queries,
-    present,
-    read_mask,
-    sentence_query,
-    union_mask,
-)
-from glint.infer.maps import native_map, peak_point
-from glint.io.letterbox import Letterbox, letterbox
-from glint.io.radiograph import read_radiograph
+from glint.eval.anatomy import Anatomy, empty_anatomy, measure_anatomy, structure_queries
+from glint.eval.cases import Case, class_queries, negated_queries, present, sentence_query, union_mask
+from glint.eval.subject import CXR, Mask, Subject, Wording
+from glint.eval.views import BATCHES, Predictor, View, look
 from glint.text.semantics import flip_polarity
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
-BATCH = 32
 WORDINGS: tuple[Wording, Wording] = ("train", "new")
-
-
-class Predictor(Protocol):
-    """What evaluation asks of a model: cfg.data.size_px, vision.patch and answers to queries."""
-
-    cfg: Any
-    vision: Any
-
-    def predict(self, images: Tensor, valid: Tensor | None, queries: list[str]) -> Any:
-        """Return scores_SB, maps_SBP, evidence_SBP and grid for (B, 1, Y, X) images and S queries."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +40,8 @@ class Answers:
         open_fraction: (N, K) mean of the map over valid patches.
         area: (N, K) share of pixels above 0.5, headline wording only.
         overlap_others: (N, K) mean soft IoU of the map with those of the other kinds, headline wording only.
+        extras: Metric -> (N, K), of volumes only, headline wording only (volume_metrics.py).
+        dice_guided: (N, K, T) Dice of maps refined with the CT, of volumes only, headline wording only.
     """
 
     scores: Array
@@ -79,6 +55,8 @@ class Answers:
     open_fraction: Array
     area: Array
     overlap_others: Array
+    extras: dict[str, Array] = field(default_factory=dict[str, Array])
+    dice_guided: Array | None = None
 
 
 @dataclass(slots=True)
@@ -104,49 +82,22 @@ class SentenceAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Everything measured on one split: answers for each wording, and which kinds are there."""
+    """Everything measured on one split: answers for each wording, which kinds are there, and anatomy."""
 
     kinds: tuple[str, ...]
     present: Mask
     answers: dict[Wording, Answers]
     sentences: dict[Wording, SentenceAnswers]
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """Answers about one image: scores (S,), maps and evidence (S, P), validity (P,), and the way to native pixels."""
-
-    scores: Array
-    maps: NDArray[np.float32]
-    evidence: NDArray[np.float32]
-    valid: Mask
-    index: dict[str, int]
-    grid: tuple[int, int]
-    fit: Letterbox
-
-    def rows(self, texts: Sequence[str]) -> list[int]:
-        return [self.index[text] for text in texts]
-
-    def native(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        return to_native(maps, self.grid, self.fit)
-
-    def point(self, row: int) -> tuple[int, int]:
-        """Return (row, column) of the point that inference answers with."""
-        x, y = peak_point(self.evidence[row].reshape(self.grid), self.fit)
-        return y, x
-
-    @property
-    def patch_px(self) -> float:
-        """Return the side of a patch in native pixels."""
-        return max(self.fit.native) / max(self.grid)
+    anatomy: Anatomy | None = None
 
 
 def measure(
     model: Predictor,
     cases: Sequence[Case],
-    kinds: tuple[str, ...],
+    subject: Subject = CXR,
     *,
     wordings: Sequence[Wording] = WORDINGS,
+    threshold: float = 0.5,
     progress: Progress | None = None,
 ) -> Measurement:
     """Put class-level queries, their denials and one sentence a finding to the model, for each wording.
@@ -154,66 +105,50 @@ def measure(
     Args:
         model: What is evaluated.
         cases: On what.
-        kinds: Kinds of finding, the K axis.
+        subject: The evaluation.
         wordings: ("train",) is enough for tuning thresholds.
+        threshold: Of the masks whose parts are counted (volumes only).
         progress: Called with (cases done, cases in all).
     """
-    answers: dict[Wording, Answers] = {wording: _empty(len(cases), kinds, wording) for wording in wordings}
+    kinds = subject.kinds
+    answers: dict[Wording, Answers] = {w: _empty(len(cases), subject, w) for w in wordings}
     told: dict[Wording, SentenceAnswers] = {wording: SentenceAnswers() for wording in wordings}
-    fixed = [q for w in wordings for k in kinds for q in (*class_queries(k, w), *negated_queries(k, w))]
-    for start in range(0, len(cases), BATCH):
-        batch = cases[start : start + BATCH]
-        for offset, view in enumerate(_look(model, batch, fixed, wordings)):
+    anatomy = empty_anatomy(cases)
+    fixed = [
+        query
+        for w in wordings
+        for k in kinds
+        for query in (*class_queries(k, w, subject), *negated_queries(k, w, subject))
+    ]
+    fixed += structure_queries(subject) if anatomy else []
+    batch_size = BATCHES[subject.volumes]
+    for start in range(0, len(cases), batch_size):
+        batch = cases[start : start + batch_size]
+        for offset, view in enumerate(look(model, batch, _queries(batch, fixed, wordings), threshold)):
             number = start + offset
             masks = [union_mask(cases[number], kind) for kind in kinds]
             for wording in wordings:
-                _class_level(view, masks, kinds, wording, answers[wording], number)
+                _class_level(view, cases[number], masks, wording, answers[wording], number)
                 _sentence_level(view, cases[number], number, kinds, wording, told[wording])
+            if anatomy:
+                measure_anatomy(view, cases[number], number, anatomy)
         if progress is not None:
-            progress(min(start + BATCH, len(cases)), len(cases))
-    return Measurement(kinds, present(cases, kinds), answers, told)
+            progress(min(start + batch_size, len(cases)), len(cases))
+    return Measurement(kinds, present(cases, kinds), answers, told, anatomy)
 
 
-def load_images(cases: Sequence[Case], size_px: int) -> tuple[Tensor, list[Letterbox]]:
-    """Return (B, 1, Y, X) network inputs in [0, 1] and the letterbox of each."""
-    return load_pixels([case.image for case in cases], size_px)
-
-
-def load_pixels(paths: Sequence[Path], size_px: int) -> tuple[Tensor, list[Letterbox]]:
-    """Return the same for image files."""
-    pairs = [letterbox(read_radiograph(path).pixels, size_px) for path in paths]
-    return torch.from_numpy(np.stack([pixels for pixels, _ in pairs]))[:, None], [fit for _, fit in pairs]
-
-
-def to_native(maps: NDArray[np.float32], grid: tuple[int, int], fit: Letterbox) -> NDArray[np.float32]:
-    """Bring maps (Q, P) to the native pixel grid, (Q, Y, X), as inference does."""
-    return np.stack([native_map(each.reshape(grid), fit) for each in maps])
-
-
-def _look(
-    model: Predictor, batch: Sequence[Case], fixed: Sequence[str], wordings: Sequence[Wording]
-) -> list[_View]:
-    """Ask a batch of images all fixed queries and the sentences about any of them."""
+def _queries(batch: Sequence[Case], fixed: Sequence[str], wordings: Sequence[Wording]) -> list[str]:
+    """Return all fixed queries, and the sentences about any image of the batch, each with its polarity turned."""
     own = [sentence_query(c, i, w) for w in wordings for c in batch for i in range(len(c.findings))]
     turned = [flip for flip in map(flip_polarity, own) if flip is not None]
-    queries = list(dict.fromkeys([*fixed, *own, *turned]))
-    index = {text: row for row, text in enumerate(queries)}
-    size_px = int(model.cfg.data.size_px)
-    images, fits = load_images(batch, size_px)
-    valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
-    answer = model.predict(images, torch.from_numpy(valid), queries)
-    scores = answer.scores_SB.double().cpu().numpy()
-    maps, evidence = (part.float().cpu().numpy() for part in (answer.maps_SBP, answer.evidence_SBP))
-    return [
-        _View(scores[:, b], maps[:, b], evidence[:, b], valid[b], index, answer.grid, fit)
-        for b, fit in enumerate(fits)
-    ]
+    return list(dict.fromkeys([*fixed, *own, *turned]))
 
 
-def _empty(count: int, kinds: tuple[str, ...], wording: Wording) -> Answers:
+def _empty(count: int, subject: Subject, wording: Wording) -> Answers:
     """Return answers full of NaN."""
-    phrasings = max(len(class_queries(kind, wording)) for kind in kinds)
-    denials = max(len(negated_queries(kind, wording)) for kind in kinds)
+    kinds = subject.kinds
+    phrasings = max(len(class_queries(kind, wording, subject)) for kind in kinds)
+    denials = max(len(negated_queries(kind, wording, subject)) for kind in kinds)
 
     def nan(*tail: int) -> Array:
         return np.full((count, len(kinds), *tail), np.nan)
@@ -230,34 +165,43 @@ def _empty(count: int, kinds: tuple[str, ...], wording: Wording) -> Answers:
         open_fraction=nan(),
         area=nan(),
         overlap_others=nan(),
+        dice_guided=nan(len(metrics.THRESHOLDS)) if subject.volumes and wording == "train" else None,
     )
 
 
 def _class_level(
-    view: _View,
-    masks: Sequence[Mask | None],
-    kinds: Sequence[str],
-    wording: Wording,
-    into: Answers,
-    case: int,
+    view: View, about: Case, masks: Sequence[Mask | None], wording: Wording, into: Answers, case: int
 ) -> None:
     """Fill row `case` of the answers to one wording."""
-    rows = [view.rows(class_queries(kind, wording)) for kind in kinds]
+    kinds, subject = about.subject.kinds, about.subject
+    rows = [view.rows(class_queries(kind, wording, subject)) for kind in kinds]
     for k, kind in enumerate(kinds):
-        denials = view.rows(negated_queries(kind, wording))
+        denials = view.rows(negated_queries(kind, wording, subject))
         into.scores[case, k, : len(rows[k])] = view.scores[rows[k]]
         into.negated[case, k, : len(denials)] = view.scores[denials]
         into.open_fraction[case, k] = view.maps[rows[k]][:, view.valid].mean()
         mask = masks[k]
         if mask is not None and mask.any():
             _localise(view, rows[k], mask, into, (case, k))
+            if into.dice_guided is not None:
+                _in_depth(view, rows[k][0], about, mask, into, (case, k))
     if wording == "train":
         headline = view.maps[[row[0] for row in rows]]
-        into.area[case] = (view.native(headline) > 0.5).mean((1, 2))
+        into.area[case] = [(view.native(each[None]) > 0.5).mean() for each in headline]
         into.overlap_others[case] = _overlap_others(headline[:, view.valid])
 
 
-def _localise(view: _View, rows: Sequence[int], mask: Mask, into: Answers, at: tuple[int, int]) -> None:
+def _in_depth(view: View, row: int, about: Case, mask: Mask, into: Answers, at: tuple[int, int]) -> None:
+    """Measure what only volumes have: overlap after refinement, ranking of voxels, parts."""
+    assert into.dice_guided is not None
+    into.dice_guided[at] = metrics.overlap(view.guided(row), mask).dice
+    kind = about.subject.kinds[at[1]]
+    parts = [about.subject.read_mask(f.mask) for f in about.findings if f.finding.kind == kind]
+    for name, value in view.extras(row, kind, mask, parts).items():
+        into.extras.setdefault(name, np.full(into.pointing.shape, np.nan))[at] = value
+
+
+def _localise(view: View, rows: Sequence[int], mask: Mask, into: Answers, at: tuple[int, int]) -> None:
     """Compare the maps of all phrasings of one kind with its mask; the mean over the phrasings is kept."""
     maps = view.native(view.maps[rows])
     curves = [metrics.overlap(values, mask) for values in maps]
@@ -277,13 +221,13 @@ def _overlap_others(maps: NDArray[np.float32]) -> Array:
 
 
 def _sentence_level(
-    view: _View, case: Case, number: int, kinds: Sequence[str], wording: Wording, into: SentenceAnswers
+    view: View, case: Case, number: int, kinds: Sequence[str], wording: Wording, into: SentenceAnswers
 ) -> None:
     """Append one entry for every finding of a case."""
     for i, true in enumerate(case.findings):
         sentence = sentence_query(case, i, wording)
         turned = flip_polarity(sentence)
-        row, mask = view.index[sentence], read_mask(true.mask)
+        row, mask = view.index[sentence], case.subject.read_mask(true.mask)
         into.case.append(number)
         into.kind.append(kinds.index(true.finding.kind))
         into.score.append(float(view.scores[row]))

@@ -1,6 +1,7 @@
 """How well one map answers one query: overlap with the true mask at every threshold, and where its peak lies.
 
-Pure functions of arrays on the native pixel grid (Y, X). A pixel belongs to the prediction when map > threshold.
+Pure functions of arrays on the native pixels (Y, X) or voxels (Z, Y, X). A pixel belongs to the prediction when
+map > threshold.
 """
 
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ def overlap(values: Map, mask: Mask) -> Overlap:
     """Return Dice and IoU at all thresholds at once, from two histograms; NaN where both are empty.
 
     Args:
-        values: (Y, X) map in [0, 1].
-        mask: (Y, X) truth.
+        values: Map in [0, 1].
+        mask: Truth on the same pixels.
     """
     predicted, hit = areas(values), areas(values[mask])
     total = float(mask.sum())
@@ -65,22 +66,20 @@ def biovil_miou(values: Map, mask: Mask) -> float:
     return float(overlap(normalised(values), mask).iou[list(BIOVIL)].mean())
 
 
-def peak(values: Map) -> tuple[int, int]:
-    """Return (row, column) of the highest pixel; the first in reading order among equals."""
-    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
-    return int(row), int(column)
+def peak(values: Map) -> tuple[int, ...]:
+    """Return the index of the highest pixel; the first in reading order among equals."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(values)), values.shape))
 
 
-def hit(point: tuple[int, int], mask: Mask, tolerance_px: float = 0.0) -> bool:
+def hit(point: tuple[int, ...], mask: Mask, tolerance_px: float = 0.0) -> bool:
     """Say whether a point lies in the mask, or within a distance of it (pixels, Euclidean)."""
-    y, x = point
     if tolerance_px <= 0:
-        return bool(mask[y, x])
+        return bool(mask[point])
     reach = int(np.ceil(tolerance_px))
-    top, left = max(0, y - reach), max(0, x - reach)
-    near = mask[top : y + reach + 1, left : x + reach + 1]
-    rows, columns = np.nonzero(near)
-    return bool(((rows + top - y) ** 2 + (columns + left - x) ** 2 <= tolerance_px**2).any())
+    first = np.maximum(np.array(point) - reach, 0)
+    near = mask[tuple(slice(a, p + reach + 1) for a, p in zip(first.tolist(), point, strict=True))]
+    apart = np.argwhere(near) + first - np.array(point)
+    return bool((np.square(apart).sum(1) <= tolerance_px**2).any())
 
 
 def soft_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from glint.atomic import write_whole
 from glint.eval.examples import contact_sheet
-from glint.eval.phantom_cxr import Evaluated, Splits
 from glint.eval.tables import TITLES
+from glint.eval.tracks import Evaluated, Splits
 
 SHOWN = ("auroc", "pointing", "dice_fixed", "dice_val")
 DPI = 110

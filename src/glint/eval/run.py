@@ -5,8 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from glint.errors import DataError
-from glint.eval.phantom_cxr import Options, Predictor, Progress, evaluate
+from glint.eval.phantom import evaluate
 from glint.eval.tables import provenance, weights_hash, write_results
+from glint.eval.tracks import Options, Progress
+from glint.eval.views import Predictor
 from glint.model.folder import load_model
 
 

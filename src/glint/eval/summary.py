@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glint.eval import metrics, stats
-from glint.eval.cases import Mask, Wording
+from glint.eval.anatomy import STRUCTURES, Anatomy
 from glint.eval.measure import Answers, Measurement, SentenceAnswers
+from glint.eval.subject import Mask, Wording
 
 Array = NDArray[np.float64]
 SMALL = ("nodule",)
@@ -21,10 +22,17 @@ SMALL = ("nodule",)
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Indices into metrics.THRESHOLDS chosen on validation: one for all kinds, and one for each kind (K,)."""
+    """Indices into metrics.THRESHOLDS chosen on validation.
+
+    Attributes:
+        common: One for all kinds.
+        per_kind: (K,) one for each.
+        guided: One for all kinds, of maps refined with the CT.
+    """
 
     common: int
     per_kind: NDArray[np.int64]
+    guided: int = metrics.FIXED
 
     def to_dict(self, kinds: tuple[str, ...]) -> dict[str, object]:
         """Return the thresholds themselves."""
@@ -37,7 +45,9 @@ def tune(validation: Measurement) -> Thresholds:
     curves = mean_dice(validation.answers["train"].dice)  # (K, T)
     common = best(curves)
     per_kind = [common if np.isnan(curve).all() else int(np.nanargmax(curve)) for curve in curves]
-    return Thresholds(common, np.array(per_kind, dtype=np.int64))
+    guided = validation.answers["train"].dice_guided
+    refined = metrics.FIXED if guided is None else best(mean_dice(guided))
+    return Thresholds(common, np.array(per_kind, dtype=np.int64), refined)
 
 
 def mean_dice(dice: Array) -> Array:
@@ -124,10 +134,43 @@ def _localisation(
         "dice_oracle": dice[:, :, best(mean_dice(dice))],
         "miou_fixed": answers.iou_fixed,
         "miou_biovil": answers.iou_biovil,
+        **_in_depth(answers, dice, thresholds),
     }
     return {
         name: stats.weighted_mean(weights, np.where(counted, each, np.nan)) for name, each in values.items()
     }
+
+
+def _in_depth(answers: Answers, dice: Array, thresholds: Thresholds) -> dict[str, Array]:
+    """Return what only volumes have (N, K): hit rates, refinement with the CT, ranking of voxels, parts."""
+    if answers.dice_guided is None:
+        return {}
+    at_val = dice[:, :, thresholds.common]
+    return {
+        "hit_005": np.where(np.isnan(at_val), np.nan, at_val >= 0.05),
+        "hit_010": np.where(np.isnan(at_val), np.nan, at_val >= 0.10),
+        "dice_guided_fixed": answers.dice_guided[:, :, metrics.FIXED],
+        "dice_guided_val": answers.dice_guided[:, :, thresholds.guided],
+        **answers.extras,
+    }
+
+
+def anatomy_metrics(
+    found: Anatomy, weights: Array, thresholds: Thresholds
+) -> tuple[tuple[str, ...], dict[str, Array]]:
+    """Return the structures that some scan shows, and metric -> (R, A) over them."""
+    columns = np.flatnonzero(found.shown.any(0))
+    dice = found.dice[:, columns]
+    values = {
+        "pointing": found.pointing[:, columns],
+        "dice_fixed": dice[:, :, metrics.FIXED],
+        "dice_val": dice[:, :, thresholds.common],
+        "dice_oracle": dice[:, :, best(mean_dice(dice))],
+    }
+    result = {name: stats.weighted_mean(weights, each) for name, each in values.items()}
+    scores = found.scores[:, columns, None]
+    result["auroc"] = stats.auroc_per_kind(weights, scores, found.shown[:, columns])
+    return tuple(STRUCTURES[a] for a in columns), result
 
 
 def _specificity(answers: Answers, weights: Array, shown: Mask, counted: Mask) -> dict[str, Array]:

@@ -25,7 +25,18 @@ TITLES = {
     "dice_oracle": "Dice, ORACLE threshold (chosen on test)",
     "miou_fixed": "mIoU at 0.5",
     "miou_biovil": "mIoU, BioViL",
+    "dice_guided_fixed": "Dice at 0.5, guided",
+    "dice_guided_val": "Dice, val threshold, guided",
+    "aupr": "AUPR of voxels",
+    "hit_005": "hit rate, Dice 0.05",
+    "hit_010": "hit rate, Dice 0.1",
 }
+PARTS = {
+    f"{name}_{rate}": f"{name} {rate}"
+    for name in ("instance", "distance")
+    for rate in ("precision", "recall", "f1")
+}
+"""Of parts of masks, volumes only (volume_metrics.py)."""
 SPECIFICITY = {
     "area_absent": "mask area where absent",
     "false_mask_rate": "absent with any mask",
@@ -105,8 +116,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     for model in results["models"]:
         parts.append(f"## {model['name']}")
         parts += [
-            _summary(model, "macro", "all findings"),
-            _summary(model, "macro_without_nodule", "without nodules"),
+            _summary(model, "macro", "all findings", TITLES),
+            _summary(model, "macro_without_nodule", "without nodules", TITLES),
+            _summary(model, "macro", "parts of masks", PARTS),
         ]
         parts += [
             _per_finding(model, results),
@@ -138,13 +150,18 @@ def _head(results: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
-def _summary(model: Model, average: str, title: str) -> str:
-    tracks = model["tracks"]
+def _summary(model: Model, average: str, title: str, titles: Mapping[str, str]) -> str:
+    """Return a table of averages: metrics that no track has are left out, and tracks that have none."""
+    tracks = {name: track for name, track in model["tracks"].items() if titles.keys() & track.keys()}
+    shown = [metric for metric in titles if any(metric in track for track in tracks.values())]
     rows = [
-        [name, *(number(track[m][average]) if m in track else "-" for m in TITLES)]
+        [name, *(number(track.get(metric, {}).get(average)) for metric in shown)]
         for name, track in tracks.items()
+        if any(average in track.get(metric, {}) for metric in shown)
     ]
-    return f"### Macro average, {title}\n\n" + table(["track", *TITLES.values()], rows)
+    if not rows:
+        return ""
+    return f"### Macro average, {title}\n\n" + table(["track", *(titles[m] for m in shown)], rows)
 
 
 def _per_finding(model: Model, results: Mapping[str, Any]) -> str:
@@ -154,7 +171,7 @@ def _per_finding(model: Model, results: Mapping[str, Any]) -> str:
         if name == "standard, same kinds" or not shown:
             continue
         split = "test_combo" if name.startswith("new combinations") else "test"
-        counts = model["findings"][split]
+        counts = model["structures"] if name == "anatomy" else model["findings"][split]
         of = "" if name == "new combinations only" else f" (n of {results['data']['studies'][split]})"
         rows = [
             [
@@ -234,7 +251,7 @@ def _comparisons(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _title(row: Mapping[str, Any]) -> str:
     metric = str(row["metric"])
-    return TITLES.get(metric) or NEGATION.get(metric) or metric
+    return TITLES.get(metric) or PARTS.get(metric) or NEGATION.get(metric) or metric
 
 
 def _p(row: Mapping[str, Any]) -> str:

@@ -59,7 +59,30 @@ class Section:
     report: str = ""
 
 
-def render_page(title: str, sections: Sequence[Section], losses: Sequence[tuple[int, float]] = ()) -> str:
+@dataclass(frozen=True)
+class ScanSection:
+    """One CT on the page: a table, and all answers in one picture.
+
+    Attributes:
+        title: Heading.
+        text: What it is.
+        heads: Of the table.
+        rows: Of the table, a row a query.
+        picture: Three planes through each point.
+        notes: What a reader should know.
+    """
+
+    title: str
+    text: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    picture: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+def render_page(
+    title: str, sections: Sequence[Section | ScanSection], losses: Sequence[tuple[int, float]] = ()
+) -> str:
     """Return the page.
 
     Args:
@@ -67,7 +90,8 @@ def render_page(title: str, sections: Sequence[Section], losses: Sequence[tuple[
         sections: One an image.
         losses: (step, loss) of a training run; its curve is left out when there are fewer than two.
     """
-    body = "".join(map(_section, sections)) + (_training(losses) if len(losses) > 1 else "")
+    body = "".join(_section(s) if isinstance(s, Section) else _scan_section(s) for s in sections)
+    body += _training(losses) if len(losses) > 1 else ""
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -88,6 +112,21 @@ def _section(section: Section) -> str:
         f"{_table(pairs, known=bool(section.questions))}<div class='row'>"
         + "".join(_figure(section.answers, answer, question) for answer, question in pairs)
         + f"</div>{report}"
+    )
+
+
+def _scan_section(section: ScanSection) -> str:
+    notes = "".join(f"<p>Note: {escape(note)}.</p>" for note in section.notes)
+    lines = [
+        "<tr>"
+        + "".join(_cell(text, head=n == 0, left=column == 0) for column, text in enumerate(row))
+        + "</tr>"
+        for n, row in enumerate([section.heads, *section.rows])
+    ]
+    return (
+        f"<h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>{notes}"
+        f"<div class='wide'><table>{''.join(lines)}</table></div>"
+        f"<figure><img alt='CT with the answers' src='{data_uri(section.picture)}'></figure>"
     )
 
 

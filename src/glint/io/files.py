@@ -23,20 +23,22 @@ def write_output(path: Path, write: Callable[[Path], object]) -> None:
         ) from error
 
 
-def check_output(path: Path, suffix: str, image: Path | None = None) -> None:
+def check_output(path: Path, suffix: str | tuple[str, ...], image: Path | None = None) -> None:
     """Refuse an output path that cannot work, before any time is spent.
 
     Args:
         path: Where a file shall be written.
-        suffix: Ending it must have, e.g. ".png".
+        suffix: Ending it must have, e.g. ".png", or several of which it must have one.
         image: Input that must not be overwritten.
 
     Raises:
         UsageError: Wrong ending, a folder, no such folder, or the input itself.
     """
     what, fix = "", ""
-    if path.suffix.lower() != suffix:
-        what, fix = f"the output file must end in {suffix}", f"write {path.with_suffix(suffix).name}"
+    endings = (suffix,) if isinstance(suffix, str) else suffix
+    if not path.name.lower().endswith(endings):
+        what = f"the output file must end in {' or '.join(endings)}"
+        fix = f"write {path.with_suffix(endings[0]).name}"
     elif path.is_dir():
         what, fix = "the output path is a folder", "add a file name"
     elif not path.parent.is_dir():

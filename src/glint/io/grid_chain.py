@@ -46,13 +46,16 @@ class GridChain:
         """Add a step."""
         return GridChain((*self.steps, (name, grid)))
 
-    def to_native(self, values: NDArray[np.generic], *, fill: float = 0.0) -> Floats:
+    def to_native(
+        self, values: NDArray[np.generic], *, fill: float = 0.0, box: tuple[Triple, Triple] | None = None
+    ) -> Floats:
         """Bring a map back to the voxels of the scan, trilinearly.
 
         Args:
             values: (Zp, Yp, Xp) cells that cover the present grid: its voxels, or patches of them. Cells that hold
                 nothing but padding are left out, so the border of the scan does not fade into them.
             fill: For voxels of the scan that were cropped away.
+            box: First voxel and shape of the part of the scan that is wanted; None: all of it.
 
         Returns:
             (Z, Y, X) float32 on the grid of the scan. A mask is this > threshold.
@@ -67,7 +70,8 @@ class GridChain:
         first, last = _touched(cells, self.content)
         kept = values[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
         z, y, x = kept.shape
-        return regrid(kept, cells.box(first, (z, y, x)), self.native, fill=fill)
+        target = self.native if box is None else self.native.box(*box)
+        return regrid(kept, cells.box(first, (z, y, x)), target, fill=fill)
 
 
 def _touched(cells: VoxelGrid, content: VoxelGrid) -> tuple[Triple, Triple]:

@@ -135,7 +135,7 @@ def check_volume_shape(shape: tuple[int, ...], where: str) -> None:
             where=where,
             expected=f"at most {MAX_VOLUME_SIDE} voxels along an axis",
         )
-    need, free = BYTES_PER_VOXEL * shape[0] * shape[1] * shape[2], _free_bytes()
+    need, free = BYTES_PER_VOXEL * shape[0] * shape[1] * shape[2], free_bytes()
     if free is not None and need > free:
         raise DataError(
             f"the volume does not fit into memory: {size} voxels need about {need / 2**30:.1f} GiB, "
@@ -145,7 +145,7 @@ def check_volume_shape(shape: tuple[int, ...], where: str) -> None:
         )
 
 
-def _free_bytes() -> int | None:
+def free_bytes() -> int | None:
     """Return the memory that can be had without swapping, or None where the system does not say."""
     try:
         lines = MEMORY_INFO.read_text().splitlines()

@@ -60,22 +60,37 @@ def overlay(
     """
     longer = max(pixels.shape)
     scale = min(max(longer, MIN_SIDE_PX), max_side_px) / longer
-    drawn = [_draw(pixels, panel, scale) for panel in panels]
-    width = drawn[0].width
-    gap, size = max(4, width // 64), max(15, width // 30)
+    return arranged(
+        [drawn(pixels, panel, scale) for panel in panels], [panel.caption for panel in panels], COLUMNS
+    )
+
+
+def arranged(
+    pictures: Sequence[Image.Image], captions: Sequence[str], columns: int, *, text_px: int = 0
+) -> Image.Image:
+    """Put pictures of one size onto a sheet, each with its caption below.
+
+    Args:
+        pictures: At least one.
+        captions: One a picture; wrapped.
+        columns: At most so many in a row.
+        text_px: Size of the captions; 0 takes one that fits the width.
+    """
+    width, height = pictures[0].size
+    gap, size = max(4, width // 64), text_px or max(15, width // 30)
     font = ImageFont.load_default(size)
-    captions = [_wrapped(panel.caption, font, width) for panel in panels]
-    columns = min(COLUMNS, len(drawn))
-    cell_height = drawn[0].height + round(1.3 * size * max(map(len, captions))) + 2 * gap
-    rows = -(-len(drawn) // columns)
+    wrapped = [_wrapped(caption, font, width) for caption in captions]
+    columns = min(columns, len(pictures))
+    cell_height = height + round(1.3 * size * max(map(len, wrapped))) + 2 * gap
+    rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", ((width + gap) * columns + gap, cell_height * rows + gap), PAPER)
     pen = ImageDraw.Draw(sheet)
-    for number, (picture, lines) in enumerate(zip(drawn, captions, strict=True)):
+    for number, (picture, lines) in enumerate(zip(pictures, wrapped, strict=True)):
         left = gap + number % columns * (width + gap)
         top = gap + number // columns * cell_height
         sheet.paste(picture, (left, top))
         for row, line in enumerate(lines):
-            below = top + picture.height + gap // 2 + round(1.3 * size * row)
+            below = top + height + gap // 2 + round(1.3 * size * row)
             pen.text((left, below), line, fill=INK, font=font)
     return sheet
 
@@ -99,8 +114,14 @@ def write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
     write_picture(path, Image.fromarray(mask.astype(np.uint8) * 255))
 
 
-def _draw(pixels: NDArray[np.float32], panel: Panel, scale: float) -> Image.Image:
-    """Return one panel without its caption."""
+def drawn(pixels: NDArray[np.float32], panel: Panel, scale: float) -> Image.Image:
+    """Return one panel without its caption.
+
+    Args:
+        pixels: (Y, X) in [0, 1].
+        panel: What is drawn on it.
+        scale: Pixels of the picture per pixel of the image.
+    """
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     canvas = np.repeat(_resized(pixels, size)[..., None] * 255, 3, axis=2)
     if panel.heat is not None:

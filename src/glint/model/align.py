@@ -11,6 +11,7 @@ the shared space) and `global` (mean-pooled CLIP). Axes as in glint.types.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,11 @@ from glint.ops.chunked import gates
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Projected image side: values v (B, P, D), gate keys k (B, P, G) or None, validity (B, P)."""
+    """Projected image side: values v (B, P, D), gate keys k (B, P, G) or None, validity (B, P).
+
+    Validity is False on padding. Where sliding windows overlap it is a weight from 0 to 1 instead: the patches that lie
+    in one place share one vote (infer/windows.py).
+    """
 
     values: Tensor
     keys: Tensor | None
@@ -210,11 +215,21 @@ class Aligner(nn.Module):
 
     @staticmethod
     def _softmax(logits: Tensor, valid: Tensor) -> Tensor:
-        return logits.masked_fill(~valid, -torch.inf).softmax(-1)
+        return (logits + valid.to(logits.dtype).log()).softmax(-1)
 
     def _cosine_map(self, cosine: Tensor, valid: Tensor) -> Tensor:
         """RadZero's map: sigmoid(cos / tau), no bias."""
         return (cosine / self.tau).sigmoid() * valid
+
+
+def join(parts: Sequence[Patches]) -> Patches:
+    """Put the patches of several windows of the same B images one after the other."""
+    keys = [part.keys for part in parts if part.keys is not None]
+    return Patches(
+        torch.cat([part.values for part in parts], 1),
+        torch.cat(keys, 1) if keys else None,
+        torch.cat([part.valid for part in parts], 1),
+    )
 
 
 def drop_tokens(

@@ -80,6 +80,21 @@ def load_model(name: str | Path) -> GlintModel:
     return model.eval()
 
 
+def reads_volumes(name: str | Path) -> bool | None:
+    """Say whether a model is one of CT volumes, from its recipe alone; None when that cannot be read.
+
+    `load_model` tells what is wrong then.
+
+    Raises:
+        UsageError: As `load_model`.
+    """
+    try:
+        recipe = json.loads((_find(str(name)) / RECIPE_FILE).read_text(encoding="utf-8"))
+        return recipe["data"].get("volume") is not None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _find(name: str) -> Path:
     if (PACKAGED / name / RECIPE_FILE).is_file():
         return PACKAGED / name

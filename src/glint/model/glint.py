@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glint.config.schema import GlintConfig
-from glint.model.align import Aligner, Alignment
+from glint.model.align import Aligner, Alignment, Patches
 from glint.model.text import TextEncoder
 from glint.model.vision.registry import build_vision, input_grid
 from glint.model.vision.tuning import tune
@@ -78,8 +78,16 @@ class GlintModel(nn.Module):
 
     def align_features(self, tokens: Tensor, valid: Tensor | None, queries: list[str]) -> Alignment:
         """Align encoded images (B, P, C) with queries."""
-        sentences = self.align.project_text(self.text.encode(queries).to(tokens.device))
-        return self.align.all_pairs(sentences, self.align.project_patches(tokens, valid))
+        return self.align_patches(self.project(tokens, valid), queries)
+
+    def project(self, tokens: Tensor, valid: Tensor | None) -> Patches:
+        """Bring encoded images (B, P, C) into the spaces of the alignment; what a scan keeps of its windows."""
+        return self.align.project_patches(tokens, valid)
+
+    def align_patches(self, patches: Patches, queries: list[str]) -> Alignment:
+        """Align projected images with queries."""
+        text = self.text.encode(queries).to(patches.values.device)
+        return self.align.all_pairs(self.align.project_text(text), patches)
 
 
 def pool_valid(valid_px: Tensor, patch: tuple[int, ...]) -> Tensor:

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from glint.errors import DataError, UsageError
-from glint.eval.phantom_cxr import Options, evaluate, labels
+from glint.eval.phantom import evaluate, labels
 from glint.eval.run import run
+from glint.eval.tracks import Options
 
 Load = Callable[[str], Any]
 

@@ -1,0 +1,212 @@
+"""A CT scan of any size as one image: encoded once in sliding windows, then asked any number of queries.
+
+The patches of all windows are pooled together as if they were the patches of one image, each with its weight
+(windows.py). Maps are averages of gate probabilities, which is legitimate for a sigmoid: it does not depend on what
+else is in a window. The score of a scan is the score of training with these averages in it:
+
+    score = sum_p w_p g_p c_p / (eps0 + sum_p w_p g_p)
+
+over the patches p of all windows. It does not depend on how many windows there are, and with one window it is the score
+of the model itself. A reduction of window scores (their maximum, say) would grow with the number of windows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glint.config.schema import GlintConfig
+from glint.config.volume import VolumeConfig
+from glint.errors import UsageError
+from glint.infer.memory import available_bytes, check_memory, kept_numbers, needed_bytes, queries_at_once
+from glint.infer.windows import Windows, plan_windows
+from glint.io.ct import STRAIGHTEN_DEG, lay_out, windowed
+from glint.io.volume import Volume
+from glint.io.volume_steps import pad_to_multiple
+from glint.io.voxel_grid import CANONICAL, Triple, VoxelGrid
+from glint.model.align import join
+
+Maps = NDArray[np.float32]
+
+
+class VolumeModel(Protocol):
+    """What inference on volumes needs of a model; glint.model.glint.GlintModel is one."""
+
+    @property
+    def cfg(self) -> GlintConfig: ...  # noqa: D102
+    @property
+    def vision(self) -> Any: ...  # noqa: D102
+    @property
+    def calibration(self) -> Tensor: ...  # noqa: D102
+
+    def project(self, tokens: Tensor, valid: Tensor | None) -> Any:
+        """Return glint.model.align.Patches of tokens (B, P, C), P of them weighted by `valid` (B, P)."""
+        ...
+
+    def align_patches(self, patches: Any, queries: list[str]) -> Any:
+        """Return scores (S, B), maps and evidence (S, B, P)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a scan answers to some queries.
+
+    Attributes:
+        raw: (S,) pooled similarity.
+        scores: (S,) calibrated, 0 to 1.
+        maps: (S, Zp, Yp, Xp) localisation maps in [0, 1] on the token grid.
+        evidence: (S, Zp, Yp, Xp) what each place adds to the score.
+    """
+
+    raw: Maps
+    scores: Maps
+    maps: Maps
+    evidence: Maps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedScan:
+    """A scan whose windows have been encoded.
+
+    Attributes:
+        volume: The scan as it was laid out and padded; its chain brings token maps back.
+        windows: Where the windows lie.
+        valid: (Zp, Yp, Xp) False for patches of padding alone.
+    """
+
+    volume: Volume
+    windows: Windows
+    valid: NDArray[np.bool_]
+    _model: VolumeModel
+    _patches: Any
+    _places: Tensor
+
+    @property
+    def tokens(self) -> VoxelGrid:
+        """Where the patches are."""
+        return self.volume.grid.divided(self.windows.grid)
+
+    def ask(self, queries: Sequence[str]) -> Iterator[Found]:
+        """Answer queries, a few at a time, in order: memory does not grow with their number."""
+        size = queries_at_once(len(self._places))
+        for start in range(0, len(queries), size):
+            yield self._ask(list(queries[start : start + size]))
+
+    @torch.inference_mode()
+    def _ask(self, queries: list[str]) -> Found:
+        found = self._model.align_patches(self._patches, queries)
+        raw = found.scores[:, 0].float()
+        scale, offset = self._model.calibration
+        maps, evidence = (self._merged(part[:, 0]) for part in (found.maps, found.evidence))
+        scores = (scale * raw + offset).sigmoid()
+        return Found(raw.cpu().numpy(), scores.cpu().numpy(), maps, evidence)
+
+    def _merged(self, each: Tensor) -> Maps:
+        """Add up the weighted patches (S, W * P) of each place: (S, Zp, Yp, Xp)."""
+        total = torch.zeros(len(each), self.valid.size, device=each.device)
+        total.index_add_(1, self._places, each.float())
+        return total.clamp(0, 1).cpu().numpy().reshape(-1, *self.windows.grid)
+
+
+def encode_scan(
+    model: VolumeModel,
+    volume: Volume,
+    *,
+    overlap: float = 0.5,
+    device: str = "cpu",
+    available: int | None = None,
+) -> EncodedScan:
+    """Lay a scan out, cover it with windows and encode each of them once.
+
+    Args:
+        model: A model of volumes.
+        volume: The scan as read.
+        overlap: Of neighbouring windows, as a share of their side.
+        device: Where the model is.
+        available: Bytes of memory that may be used; None asks the system.
+
+    Raises:
+        UsageError: The model is none of volumes, or the overlap is out of range.
+        DataError: The scan shows nothing but air, or does not fit into memory.
+    """
+    setting = volume_settings(model)
+    patch = _triple(model.vision.patch)
+    _check_fits(model, volume, setting, patch, overlap, available)
+    scan = pad_to_windows(lay_out(volume, setting.spacing_mm), setting.crop, patch)
+    windows = plan_windows(scan.grid.shape, setting.crop, patch, overlap)
+    valid = valid_patches(scan.valid, windows.grid)
+    weights = torch.from_numpy(windows.weights(valid)).to(device).reshape(len(windows.starts), 1, -1)
+    parts: list[Any] = []
+    with torch.inference_mode():
+        for number, start in enumerate(windows.starts):
+            pixels = _window(scan, start, patch, setting)
+            tokens = model.vision(torch.from_numpy(pixels)[None].to(device)).tokens
+            parts.append(model.project(tokens, weights[number]))
+    places = torch.from_numpy(windows.places()).to(device)
+    return EncodedScan(scan, windows, valid, model, join(parts), places)
+
+
+def volume_settings(model: VolumeModel) -> VolumeConfig:
+    """Return how a model wants scans laid out.
+
+    Raises:
+        UsageError: It is a model of radiographs.
+    """
+    setting = model.cfg.data.volume
+    if setting is None:
+        raise UsageError("this model reads radiographs, not CT volumes", fix="load a CT model")
+    return setting
+
+
+def pad_to_windows(volume: Volume, crop: Triple, patch: Triple) -> Volume:
+    """Put air around a laid-out scan: whole patches, and along each axis at least one window."""
+    z, y, x = (c if side < c else p for side, c, p in zip(volume.grid.shape, crop, patch, strict=True))
+    return pad_to_multiple(volume, (z, y, x))
+
+
+def valid_patches(valid: NDArray[np.bool_] | None, grid: Triple) -> NDArray[np.bool_]:
+    """Return (Zp, Yp, Xp): a patch is valid when any of its voxels is."""
+    if valid is None:
+        return np.ones(grid, dtype=bool)
+    (z, y, x), (a, b, c) = valid.shape, grid
+    whole: NDArray[np.bool_] = valid.reshape(a, z // a, b, y // b, c, x // c).max((1, 3, 5))
+    return whole
+
+
+def _window(scan: Volume, start: Triple, patch: Triple, setting: VolumeConfig) -> Maps:
+    """Return (C, Z, Y, X) in [0, 1], the input of the encoder."""
+    first = [s * p for s, p in zip(start, patch, strict=True)]
+    z, y, x = (slice(a, a + side) for a, side in zip(first, setting.crop, strict=True))
+    return windowed(scan.hu[z, y, x], setting.windows_hu)
+
+
+def _check_fits(
+    model: VolumeModel,
+    volume: Volume,
+    setting: VolumeConfig,
+    patch: Triple,
+    overlap: float,
+    available: int | None,
+) -> None:
+    """Estimate from the grid alone, before the scan is laid out; its crop to the body comes on top."""
+    grid = volume.grid
+    if grid.tilt_deg > STRAIGHTEN_DEG:
+        laid_out = grid.straightened(setting.spacing_mm)
+    else:
+        laid_out = grid.turned(CANONICAL)[0].spaced(setting.spacing_mm)
+    z, y, x = (
+        max(c, -(-side // p) * p) for side, c, p in zip(laid_out.shape, setting.crop, patch, strict=True)
+    )
+    windows = plan_windows((z, y, x), setting.crop, patch, overlap)
+    needed = needed_bytes(grid.shape, (z, y, x), setting.crop, windows, kept_numbers(model.cfg))
+    check_memory(needed, str(volume.provenance.source), available_bytes() if available is None else available)
+
+
+def _triple(numbers: Sequence[int]) -> Triple:
+    z, y, x = numbers
+    return z, y, x

@@ -1,0 +1,149 @@
+"""A scan as one image: one window is the model itself, several windows agree, and each is encoded once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from glint.errors import DataError, UsageError
+from glint.infer import memory
+from glint.infer.scan import encode_scan, valid_patches
+from glint.io.ct import windowed
+from glint.io.volume import Volume
+from glint.io.voxel_grid import VoxelGrid
+from glint.model.glint import GlintModel
+
+Make = Callable[..., Any]
+QUERIES = [f"There is a finding {i}." for i in range(5)]
+
+
+def all_found(encoded: Any, queries: list[str]) -> tuple[np.ndarray, ...]:
+    parts = list(encoded.ask(queries))
+    return tuple(
+        np.concatenate([getattr(p, name) for p in parts]) for name in ("scores", "maps", "evidence", "raw")
+    )
+
+
+@pytest.mark.parametrize("align", ["gated", "l2_mean", "null_token", "vlcabs", "global", "softmax"])
+def test_one_window__answers_as_the_model_does(
+    ct_model: GlintModel, patient: Make, grid: VoxelGrid, align: str
+) -> None:
+    cfg = ct_model.cfg
+    changes: dict[str, Any] = {
+        "l2_mean": {"pool": "l2_mean"},
+        "null_token": {"pool": "null_token"},
+        "vlcabs": {"type": "vlcabs"},
+        "global": {"type": "global"},
+        "softmax": {"gate_activation": "softmax"},
+    }.get(align, {})
+    torch.manual_seed(1)
+    model = GlintModel(cfg.model_copy(update={"align": cfg.align.model_copy(update=changes)})).eval()
+    scan = patient(grid, (60, 0, 0))
+    small = model.cfg.data.volume.model_copy(update={"spacing_mm": (24.0, 18.0, 18.0)})  # pyright: ignore[reportOptionalMemberAccess]
+    model.cfg = model.cfg.model_copy(update={"data": model.cfg.data.model_copy(update={"volume": small})})
+    encoded = encode_scan(model, scan)
+    assert len(encoded.windows.starts) == 1
+    pixels = torch.from_numpy(windowed(encoded.volume.hu, small.windows_hu))[None]
+    valid = torch.from_numpy(valid_patches(encoded.volume.valid, encoded.windows.grid)).reshape(1, -1)
+    assert not valid.all()  # smaller than the window: padded
+    expected = model.predict(pixels, valid, QUERIES)
+    scores, maps, evidence, _ = all_found(encoded, QUERIES)
+    np.testing.assert_allclose(scores, expected.scores_SB[:, 0], atol=1e-6)
+    np.testing.assert_allclose(maps.reshape(5, -1), expected.maps_SBP[:, 0], atol=1e-6)
+    np.testing.assert_allclose(evidence.reshape(5, -1), expected.evidence_SBP[:, 0], atol=1e-6)
+
+
+def test_windows__do_not_change_answers_of_a_local_model(
+    hu_model: Make, patient: Make, grid: VoxelGrid
+) -> None:
+    scan = patient(grid, (60, 0, 0))
+    many = encode_scan(hu_model(), scan, overlap=0.6)
+    whole = encode_scan(hu_model(crop=many.volume.grid.shape), scan)
+    assert len(whole.windows.starts) == 1
+    assert len(many.windows.starts) > 20
+    one, other = all_found(whole, ["a"]), all_found(many, ["a"])
+    np.testing.assert_allclose(one[3], other[3], rtol=1e-4)  # the score knows no number of windows
+    assert one[1].sum() == pytest.approx(other[1].sum(), rel=1e-4)
+    assert one[1].max() == pytest.approx(1)
+
+
+def test_encode__once_for_all_queries_and_a_few_at_a_time(
+    hu_model: Make, patient: Make, grid: VoxelGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = hu_model()
+    encoded = encode_scan(model, patient(grid, (0, 0, 0)))
+    calls = model.vision.calls
+    assert calls == len(encoded.windows.starts)
+    places = calls * int(np.prod(encoded.windows.size))
+    monkeypatch.setattr(memory, "CHUNK_BYTES", 4 * memory.MAPS_PER_QUERY * places * 7)
+    scores, *_ = all_found(encoded, [str(i) for i in range(20)])
+    assert model.asked == [7, 7, 6]
+    assert model.vision.calls == calls
+    assert len(scores) == 20
+
+
+def test_padding__answers_nothing(hu_model: Make, patient: Make, grid: VoxelGrid) -> None:
+    scan = patient(grid, (0, 0, 0))
+    valid = np.ones(scan.hu.shape, dtype=bool)
+    valid[:10] = False
+    hu = scan.hu.copy()
+    hu[:10] = 1000
+    encoded = encode_scan(hu_model(), replace(scan, hu=hu, valid=valid))
+    maps = all_found(encoded, ["a"])[1][0]
+    assert maps[~encoded.valid].max() == 0
+    assert maps.max() == pytest.approx(1)
+
+
+def test_memory__is_refused_before_anything_is_encoded(
+    hu_model: Make, patient: Make, grid: VoxelGrid
+) -> None:
+    model, scan = hu_model(), patient(grid, (0, 0, 0))
+    with pytest.raises(DataError, match=r"needs about .* GiB of memory"):
+        encode_scan(model, scan, available=10 << 20)
+    assert model.vision.calls == 0
+    encode_scan(model, scan, available=4 << 30)
+
+
+def test_memory__grows_with_overlap_but_not_with_queries(
+    hu_model: Make, patient: Make, grid: VoxelGrid
+) -> None:
+    scan = patient(grid, (0, 0, 0))
+    sizes: list[int] = []
+    for overlap in (0.0, 0.5, 0.8):
+        encoded = encode_scan(hu_model(), scan, overlap=overlap)
+        sizes.append(memory.needed_bytes(scan.grid.shape, (50, 60, 86), (16, 24, 24), encoded.windows, 4096))
+    assert sizes == sorted(set(sizes))
+    assert memory.queries_at_once(1 << 40) == 1
+
+
+def test_available__minds_a_limit_of_the_address_space(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "statm").write_text("1000 1 1\n")
+    monkeypatch.setattr(memory, "STATM", tmp_path / "statm")
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (1 << 30, -1))
+    assert memory.available_bytes() == (1 << 30) - 1000 * memory.resource.getpagesize()
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 20)
+    assert memory.available_bytes() == 1 << 20
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (memory.resource.RLIM_INFINITY, -1))
+    assert memory.available_bytes() == 1 << 20
+
+
+def test_encode__wants_a_model_of_volumes(hu_model: Make, scan_of_air: Volume) -> None:
+    model = hu_model()
+    model.cfg = model.cfg.model_copy(update={"data": model.cfg.data.model_copy(update={"volume": None})})
+    with pytest.raises(UsageError, match="radiographs"):
+        encode_scan(model, scan_of_air)
+    with pytest.raises(DataError, match="nothing but air"):
+        encode_scan(hu_model(), scan_of_air)
+
+
+@pytest.fixture
+def scan_of_air(patient: Make, grid: VoxelGrid) -> Volume:
+    scan = patient(grid, (0, 0, 0))
+    return replace(scan, hu=np.full_like(scan.hu, -1000))
