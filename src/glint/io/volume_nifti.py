@@ -11,6 +11,7 @@ from glint.errors import DataError, UsageError
 from glint.io.bounded import need, read_values
 from glint.io.files import write_output
 from glint.io.limits import check_volume_shape
+from glint.io.sources import Source
 from glint.io.volume import RawVolume
 from glint.io.voxel_grid import MAX_SPACING_MM, VoxelGrid, check_affine
 
@@ -22,16 +23,18 @@ MAX_HEADER_BYTES = 1 << 24
 CONFLICT_MM = 1.0
 
 
-def read_nifti(path: Path) -> RawVolume:
+def read_nifti(source: Source) -> RawVolume:
     """Read a NIfTI file: the header first, and its values only when it makes sense.
 
     Raises:
         DataError: nibabel is missing; damaged, cut short, 4D, too large; no orientation, or two that disagree.
     """
-    where = str(path)
-    with path.open("rb") as packed:
-        gzipped = packed.read(2) == b"\x1f\x8b"
-    with cast(BinaryIO, gzip.open(path) if gzipped else path.open("rb")) as stream:
+    where = source.shown
+    gzipped = source.head(2) == b"\x1f\x8b"
+    with (
+        source.open() as packed,
+        cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if gzipped else packed as stream,
+    ):
         header = _header(stream, where)
         shape = _shape(header, where)
         grid, notes = _grid(header, shape, where)
@@ -48,7 +51,7 @@ def read_nifti(path: Path) -> RawVolume:
         if not int(header["sizeof_hdr"]) <= start <= MAX_HEADER_BYTES:
             raise _damaged(where)
         stream.seek(start)
-        stored = read_values(stream, shape, dtype, path)
+        stored = read_values(stream, shape, dtype, source)
     values = stored.astype(np.float32)
     if slope is not None and (slope, intercept) != (1.0, 0.0):
         values *= np.float32(slope)
@@ -130,7 +133,10 @@ def _shape(header: Any, where: str) -> tuple[int, int, int]:
 
 def _grid(header: Any, shape: tuple[int, int, int], where: str) -> tuple[VoxelGrid, tuple[str, ...]]:
     """Choose between sform and qform; they may differ a little, but not in which side is left."""
-    unit = header.get_xyzt_units()[0]
+    try:
+        unit = header.get_xyzt_units()[0]
+    except Exception as error:
+        raise _damaged(where) from error
     scale = np.diag([MM_PER_UNIT.get(unit, 1.0)] * 3 + [1.0])
     found: dict[str, VoxelGrid] = {}
     for name, get in (("sform", header.get_sform), ("qform", header.get_qform)):
