@@ -14,7 +14,8 @@ from glint import errors
 
 if TYPE_CHECKING:
     from glint.api import Glint, load
-    from glint.io.radiograph import Radiograph, read_radiograph
+    from glint.io.radiograph import Radiograph
+    from glint.io.untrusted import read_radiograph
     from glint.results import Answer, Answers
 
 __version__ = "0.1.0"
@@ -26,7 +27,7 @@ _HOMES = {
     "Answer": "glint.results",
     "Answers": "glint.results",
     "Radiograph": "glint.io.radiograph",
-    "read_radiograph": "glint.io.radiograph",
+    "read_radiograph": "glint.io.untrusted",
 }
 
 

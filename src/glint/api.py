@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from glint.errors import UsageError
 from glint.infer.predict import Model, check_queries, check_threshold, predict
-from glint.io.radiograph import Radiograph, radiograph_from_array, read_radiograph
+from glint.io.radiograph import Radiograph, radiograph_from_array
+from glint.io.untrusted import read_radiograph
 from glint.results import Answers, Task
 
 DEFAULT_MODEL = "glint-cxr-phantom"

@@ -86,7 +86,7 @@ def _answer(
     from glint.api import load
     from glint.infer.predict import check_queries, check_threshold
     from glint.io.files import check_output
-    from glint.io.radiograph import read_radiograph
+    from glint.io.untrusted import read_radiograph
 
     texts = check_queries(query or [])
     check_threshold(threshold)

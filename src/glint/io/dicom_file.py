@@ -12,6 +12,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from glint.errors import DataError
+from glint.io.damage import Refusing
 from glint.io.limits import FREE_BYTES, MAX_EXPANSION
 from glint.io.sources import Source
 
@@ -31,21 +32,12 @@ def read_dataset(source: Source, tags: Sequence[str] | None = None) -> FileDatas
     Raises:
         DataError: Damaged, cut short, or deflated to more than any image has.
     """
-    try:
-        with source.open() as stream:
-            _refuse_inflation(stream, source)
-            if tags is None:
-                return dcmread(stream)
-            return dcmread(stream, stop_before_pixels=True, specific_tags=list(tags))
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            "the DICOM file is damaged or cut short",
-            where=source.shown,
-            expected="a whole DICOM file",
-            fix="copy it again",
-        ) from error
+    damaged = Refusing("the DICOM file is damaged or cut short", source.shown, expected="a whole DICOM file")
+    with damaged, source.open() as stream:
+        _refuse_inflation(stream, source)
+        if tags is None:
+            return dcmread(stream)
+        return dcmread(stream, stop_before_pixels=True, specific_tags=list(tags))
 
 
 def is_dicom(source: Source) -> bool:

@@ -11,6 +11,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
 from glint.errors import DataError
 from glint.io.codecs import decode
+from glint.io.damage import Refusing
 from glint.io.dicom_file import quiet, read_dataset
 from glint.io.limits import check_shape
 from glint.io.radiograph import Stored
@@ -32,18 +33,20 @@ def read_dicom(source: Source) -> Stored:
     with quiet():
         data = read_dataset(source)
         syntax = str(data.file_meta.get("TransferSyntaxUID", ""))
-        _check_header(data, where)
-        try:
+        with Refusing("the DICOM header is damaged", where, fix="export the file again"):
+            _check_header(data, where)
+        with Refusing(
+            "the pixels of the DICOM file cannot be decoded: the file is damaged, cut short, or of a kind that "
+            "GLINT cannot decode",
+            where,
+            expected=f"whole pixel data of transfer syntax {syntax or 'given in the header'}",
+            fix="copy the file again, or convert it to an uncompressed one",
+        ):
             stored = decode(data, syntax)
-        except Exception as error:
-            raise DataError(
-                "the pixels of the DICOM file cannot be decoded: the file is damaged, cut short, or of a kind "
-                "that GLINT cannot decode",
-                where=where,
-                expected=f"whole pixel data of transfer syntax {syntax or 'given in the header'}",
-                fix="copy the file again, or convert it to an uncompressed one",
-            ) from error
-        return _interpret(data, stored, where)
+        with Refusing(
+            "the DICOM header or a look-up table in it is damaged", where, fix="export the file again"
+        ):
+            return _interpret(data, stored, where)
 
 
 def _check_header(data: Dataset, where: str) -> None:
@@ -91,28 +94,21 @@ def _interpret(data: Dataset, stored: NDArray[np.generic], where: str) -> Stored
     photometric = str(data.get("PhotometricInterpretation", ""))
     spacing, notes = _spacing(data)
     notes += _burned_in(data)
-    try:
-        if photometric == "PALETTE COLOR":
-            stored = apply_color_lut(stored, data)[..., :3]
-        if stored.ndim == 3:
-            bits = 8 * stored.itemsize if photometric == "PALETTE COLOR" else int(data.BitsStored)
-            top = 2.0**bits - 1
-            return Stored(grey(stored.astype(np.float32) / np.float32(top), where), None, spacing, notes)
-        if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-            raise DataError(
-                "the DICOM file holds a colour picture, not a radiograph",
-                where=where,
-                expected="MONOCHROME1 or MONOCHROME2",
-            )
-        values = apply_modality_lut(stored, data)
-        if "VOILUTSequence" in data or str(data.get("VOILUTFunction", "")) == "SIGMOID":
-            values = apply_voi_lut(values, data, prefer_lut=True)
-    except DataError:
-        raise
-    except Exception as error:
+    if photometric == "PALETTE COLOR":
+        stored = apply_color_lut(stored, data)[..., :3]
+    if stored.ndim == 3:
+        bits = 8 * stored.itemsize if photometric == "PALETTE COLOR" else int(data.BitsStored)
+        top = 2.0**bits - 1
+        return Stored(grey(stored.astype(np.float32) / np.float32(top), where), None, spacing, notes)
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(
-            "a look-up table of the DICOM file is damaged", where=where, fix="export the file again"
-        ) from error
+            "the DICOM file holds a colour picture, not a radiograph",
+            where=where,
+            expected="MONOCHROME1 or MONOCHROME2",
+        )
+    values = apply_modality_lut(stored, data)
+    if "VOILUTSequence" in data or str(data.get("VOILUTFunction", "")) == "SIGMOID":
+        values = apply_voi_lut(values, data, prefer_lut=True)
     values, turned, more = _unprocessed(data, values.astype(np.float32), photometric == "MONOCHROME1")
     return Stored(-values if turned else values, _padding(data, stored), spacing, notes + more)
 

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import CTImageStorage
 
 from glint.errors import DataError
+from glint.io.damage import Refusing
 from glint.io.dicom_file import is_dicom, read_dataset
 from glint.io.dicom_frames import has_frame_geometry, plane_of, planes_of_frames
 from glint.io.limits import MIN_VOLUME_SIDE
@@ -178,7 +179,7 @@ def choose(
 def _images(source: Source) -> Iterator[tuple[tuple[str, ...], Slice]]:
     """Yield the images of a DICOM file, each with what its series has in common; a report or a plan has none."""
     header = read_dataset(source, TAGS)
-    try:
+    with Refusing("a DICOM file is damaged or cut short", source.shown, fix="copy it again, or remove it"):
         if not (header.get("Rows") and header.get("Columns")):
             if _is_cut(header):
                 raise ValueError("no image")
@@ -194,10 +195,6 @@ def _images(source: Source) -> Iterator[tuple[tuple[str, ...], Slice]]:
                 yield key, Slice(source, n, instance, size, *plane)
         else:
             yield key, Slice(source, None, instance, size, *plane_of(header, header, header))
-    except Exception as error:  # pydicom parses elements late, and raises anything on damaged ones
-        raise DataError(
-            "a DICOM file is damaged or cut short", where=source.shown, fix="copy it again, or remove it"
-        ) from error
 
 
 def _series(number: int, key: tuple[str, ...], slices: tuple[Slice, ...]) -> Series:

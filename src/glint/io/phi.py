@@ -74,9 +74,22 @@ def alias(uid: str, what: str = "study") -> str:
     return f"{what}-{hmac.new(installation_key(), uid.encode(), hashlib.sha256).hexdigest()[:10]}"
 
 
-@cache
+_given: list[bytes] = []
+
+
+def use_key(key: bytes) -> None:
+    """Use the key of another process: a child cannot make or read one of its own."""
+    _given[:] = [key]
+
+
 def installation_key() -> bytes:
-    """Return the key of the installation, made at first use; one for this process where it cannot be kept."""
+    """Return the key of the installation, or the one that was given."""
+    return _given[0] if _given else _stored_key()
+
+
+@cache
+def _stored_key() -> bytes:
+    """Return the key of the installation, made at first use; one of this process where it cannot be kept."""
     path = Path(os.environ.get("GLINT_HOME") or Path.home() / ".cache" / "glint") / "alias.key"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from glint.errors import DataError
+from glint.io.damage import Refusing
 from glint.io.limits import FREE_BYTES, MAX_EXPANSION, MAX_FILES, MAX_VOLUME_FILE_BYTES, check_readable
 
 MAX_DEPTH = 3
@@ -51,11 +52,8 @@ class Source:
         if self.member is None:
             return self.path.open("rb")
         archive, entry = self.member
-        try:
-            with archive.open(entry) as stream:
-                return io.BytesIO(stream.read(entry.file_size))
-        except Exception as error:
-            raise _bad_archive(self.shown) from error
+        with _whole(self.shown), archive.open(entry) as stream:
+            return io.BytesIO(stream.read(entry.file_size))
 
     def head(self, count: int) -> bytes:
         """Return the first bytes."""
@@ -63,11 +61,8 @@ class Source:
             with self.path.open("rb") as stream:
                 return stream.read(count)
         archive, entry = self.member
-        try:
-            with archive.open(entry) as stream:
-                return stream.read(count)
-        except Exception as error:
-            raise _bad_archive(self.shown) from error
+        with _whole(self.shown), archive.open(entry) as stream:
+            return stream.read(count)
 
 
 def is_archive(path: Path) -> bool:
@@ -109,12 +104,8 @@ def _flat(source: Source, depth: int) -> Iterator[Source]:
             expected=f"at most {MAX_DEPTH} levels",
             fix="unpack it",
         )
-    try:
+    with _whole(source.shown):
         archive = zipfile.ZipFile(source.path if source.member is None else source.open())
-    except DataError:
-        raise
-    except Exception as error:
-        raise _bad_archive(source.shown) from error
     entries = sorted((entry for entry in archive.infolist() if not entry.is_dir()), key=lambda e: e.filename)
     _check_count(len(entries), source.shown)
     # Entries may share their packed bytes, so that each one looks harmless: the sum counts.
@@ -125,8 +116,9 @@ def _flat(source: Source, depth: int) -> Iterator[Source]:
             expected=f"at most {MAX_EXPANSION} times its size",
         )
     for n, entry in enumerate(entries, 1):
-        if entry.flag_bits & 1 or entry.compress_type not in PACKING:
-            raise _bad_archive(source.shown)
+        with _whole(source.shown):
+            if entry.flag_bits & 1 or entry.compress_type not in PACKING:
+                raise ValueError("encrypted, or packed in another way")
         shown = _nth(source.shown, n, len(entries))
         yield from _flat(Source(shown, source.path, entry.file_size, (archive, entry)), depth + 1)
 
@@ -145,10 +137,10 @@ def _check_count(count: int, where: str) -> None:
         )
 
 
-def _bad_archive(where: str) -> DataError:
-    return DataError(
+def _whole(where: str) -> Refusing:
+    return Refusing(
         "the archive is damaged, cut short, encrypted, or packed in a way that GLINT does not read",
-        where=where,
+        where,
         expected="a ZIP archive without a password, stored or deflated",
         fix="copy it again, or unpack it",
     )
@@ -163,15 +155,9 @@ def unpacked_head(source: Source, count: int) -> bytes:
     head = source.head(count)
     if not head.startswith(b"\x1f\x8b"):
         return head
-    try:
-        with source.open() as packed, gzip.GzipFile(fileobj=packed) as stream:
-            return stream.read(count)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            "the file is damaged or cut short",
-            where=source.shown,
-            expected="a whole file",
-            fix="copy it again",
-        ) from error
+    with (
+        Refusing("the file is damaged or cut short", source.shown, expected="a whole file"),
+        source.open() as packed,
+        gzip.GzipFile(fileobj=packed) as stream,
+    ):
+        return stream.read(count)

@@ -96,7 +96,7 @@ def read_volume(
     Args:
         path: NIfTI (.nii, .nii.gz), NRRD or enhanced DICOM file, or a folder or ZIP archive with DICOM series.
         series: Which series of several: its number or alias in the list that the error shows, or its UID.
-        fill_gaps: Interpolate missing slices and uneven distances of a DICOM series instead of refusing it. The
+        fill_gaps: Interpolate missing slices and uneven distances of a DICOM series instead of Refusing it. The
             volume then has a regular grid, and masks are on that grid.
         add_hu: Added to all values, for files that are known to be shifted (rescaled twice, or not at all).
 

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from glint.errors import DataError
 from glint.io.codecs import decode
+from glint.io.damage import Refusing
 from glint.io.dicom_file import quiet, read_dataset
 from glint.io.dicom_frames import group
 from glint.io.dicom_series import Series, Slice, choose, find_series
@@ -90,13 +91,14 @@ def _fill(values: NDArray[np.float32], slices: Sequence[Slice]) -> dict[int, NDA
     for numbers in files.values():
         first = slices[numbers[0]]
         data, stored = _decoded(first)
-        for n in numbers:
-            frame = slices[n].frame
-            picture = stored if frame is None or stored.ndim == 2 else stored[frame]
-            slope, intercept = _rescale(data, frame, first.source.shown)
-            values[n] = picture.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-            if (empty := _padding(data, picture)) is not None:
-                padding[n] = empty
+        with _undecodable(first.source.shown):
+            for n in numbers:
+                frame = slices[n].frame
+                picture = stored if frame is None or stored.ndim == 2 else stored[frame]
+                slope, intercept = _rescale(data, frame, first.source.shown)
+                values[n] = picture.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+                if (empty := _padding(data, picture)) is not None:
+                    padding[n] = empty
     return padding
 
 
@@ -104,7 +106,7 @@ def _decoded(item: Slice) -> tuple[Dataset, NDArray[np.generic]]:
     """Return a file and its stored values, (Y, X) or (frame, Y, X)."""
     where = item.source.shown
     data = read_dataset(item.source)
-    try:
+    with _undecodable(where):
         _check_kind(data, where)
         frames = 1 if item.frame is None else len(data.PerFrameFunctionalGroupsSequence)
         if (data.Rows, data.Columns) != item.size or frames != int(data.get("NumberOfFrames") or 1):
@@ -113,35 +115,26 @@ def _decoded(item: Slice) -> tuple[Dataset, NDArray[np.generic]]:
         stored = decode(data, str(data.file_meta.get("TransferSyntaxUID", "")), frames)
         if stored.shape[-2:] != item.size or stored.ndim != (2 if frames == 1 else 3):
             raise ValueError("size")
-        _padding(data, stored[..., :1, :1])
-    except DataError:
-        raise
-    except Exception as error:
-        raise _undecodable(where) from error
     return data, stored
 
 
 def _rescale(data: Dataset, frame: int | None, where: str) -> tuple[float, float]:
     """Return slope and intercept of a slice or a frame."""
-    try:
-        own = data if frame is None else group(data, frame, "PixelValueTransformationSequence")
-        slope, intercept = float(own.get("RescaleSlope", 1)), float(own.get("RescaleIntercept", 0))
-        unit = str(own.get("RescaleType") or "HU")
-    except Exception as error:
-        raise _undecodable(where) from error
+    own = data if frame is None else group(data, frame, "PixelValueTransformationSequence")
+    slope, intercept = float(own.get("RescaleSlope", 1)), float(own.get("RescaleIntercept", 0))
     # Densities, atomic numbers and the like of spectral scanners say so here.
-    if unit not in ("HU", "US"):
+    if str(own.get("RescaleType") or "HU") not in ("HU", "US"):
         raise DataError("the values of the series are no Hounsfield units", where=where, expected="HU")
     if not np.isfinite((slope, intercept)).all() or slope == 0:
-        raise _undecodable(where)
+        raise ValueError("rescale")
     return slope, intercept
 
 
-def _undecodable(where: str) -> DataError:
-    return DataError(
+def _undecodable(where: str) -> Refusing:
+    return Refusing(
         "the pixels of a slice cannot be decoded: the file is damaged, cut short, or of a kind that GLINT cannot "
         "decode",
-        where=where,
+        where,
         fix="copy the file again, or convert it to an uncompressed one",
     )
 

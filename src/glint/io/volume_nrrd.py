@@ -8,6 +8,7 @@ import numpy as np
 
 from glint.errors import DataError
 from glint.io.bounded import need, read_values
+from glint.io.damage import Refusing
 from glint.io.limits import check_volume_shape
 from glint.io.sources import Source
 from glint.io.volume import RawVolume
@@ -39,7 +40,7 @@ def read_nrrd(source: Source) -> RawVolume:
         DataError: pynrrd is missing; damaged, cut short, 4D, too large; no orientation; values in another file.
     """
     where = source.shown
-    with source.open() as stream:
+    with Refusing("the NRRD file is damaged or cut short", where), source.open() as stream:
         header, end = _header(stream.read(MAX_HEADER_BYTES), where)
         sizes = tuple(int(side) for side in header["sizes"])
         check_volume_shape(sizes[::-1], where)
