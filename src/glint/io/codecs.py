@@ -29,6 +29,7 @@ _DECODERS: dict[str, Decode] = {
     "1.2.840.10008.1.2.4.202": imagecodecs.jpeg2k_decode,
     "1.2.840.10008.1.2.4.203": imagecodecs.jpeg2k_decode,
 }
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 # What pydicom decodes through Pillow: its pictures have a size of their own, too.
 _CODED = {*_DECODERS, *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 90, 91))}
 
@@ -52,6 +53,9 @@ def decode(data: Dataset, syntax: str, frames: int = 1) -> NDArray[np.generic]:
     coded = list(generate_frames(data.PixelData, number_of_frames=frames))
     if len(coded) != frames or any(coded_size(frame) != (data.Rows, data.Columns) for frame in coded):
         raise ValueError("the compressed picture has another size than the header")
+    # CharLS never ends on a picture that is cut short, and always does on one with its end marker.
+    if syntax in _JPEG_LS and not all(frame.rstrip(b"\0").endswith(b"\xff\xd9") for frame in coded):
+        raise ValueError("the compressed picture is cut short")
     decoder = _DECODERS.get(syntax)
     if decoder is None:
         return data.pixel_array
