@@ -100,9 +100,7 @@ def study(folder: Path, canary: Canaries) -> None:
         made.append(image(hu + n, canary, slice(n, None, 9), CTImageStorage, **tags))
     for n, data in enumerate(made):
         (folder / canary()).mkdir(parents=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data.save_as(next(iter(sorted(folder.iterdir()))) / f"{n} {canary()}.dcm")
+        data.save_as(next(iter(sorted(folder.iterdir()))) / f"{n} {canary()}.dcm")
 
 
 def words(folder: Path, archive: Path, model: Path, out: Path, count: int) -> Iterator[list[object]]:
@@ -131,7 +129,9 @@ def test_commands__tell_nothing_of_a_thousand_canaries(
     canary = Canaries()
     folder, out, archive = tmp_path / "study", tmp_path / "out", tmp_path / "study.zip"
     out.mkdir()
-    study(folder, canary)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom finds canaries in dates odd
+        study(folder, canary)
     assert canary.count >= 1000
     with zipfile.ZipFile(archive, "w") as stream:
         for path in folder.rglob("*.dcm"):

@@ -44,9 +44,9 @@ def write_series(
             "CT",
         )
         data.SeriesInstanceUID, data.StudyInstanceUID, data.InstanceNumber = uid, uid, n + 1
-        data.ImagePositionPatient = [f"{v:.12g}" for v in origin + n * spacing[0] * axes[:, 0]]
-        data.ImageOrientationPatient = [f"{v:.12g}" for v in [*axes[:, 2], *axes[:, 1]]]
-        data.PixelSpacing = [f"{spacing[1]:.12g}", f"{spacing[2]:.12g}"]
+        data.ImagePositionPatient = [f"{v:.9g}" for v in origin + n * spacing[0] * axes[:, 0]]
+        data.ImageOrientationPatient = [f"{v:.9g}" for v in [*axes[:, 2], *axes[:, 1]]]
+        data.PixelSpacing = [f"{spacing[1]:.9g}", f"{spacing[2]:.9g}"]
         data.Rows, data.Columns = plane.shape
         data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
         data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
