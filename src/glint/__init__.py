@@ -14,8 +14,9 @@ from glint import errors
 
 if TYPE_CHECKING:
     from glint.api import Glint, load
-    from glint.io.radiograph import Radiograph, read_radiograph
-    from glint.io.volume import Volume, read_volume
+    from glint.io.radiograph import Radiograph
+    from glint.io.untrusted import read_radiograph, read_volume
+    from glint.io.volume import Volume
     from glint.results import Answer, Answers
     from glint.volume_results import VolumeAnswer, VolumeAnswers
 
@@ -41,11 +42,11 @@ _HOMES = {
     "Answer": "glint.results",
     "Answers": "glint.results",
     "Radiograph": "glint.io.radiograph",
-    "read_radiograph": "glint.io.radiograph",
+    "read_radiograph": "glint.io.untrusted",
     "Volume": "glint.io.volume",
     "VolumeAnswer": "glint.volume_results",
     "VolumeAnswers": "glint.volume_results",
-    "read_volume": "glint.io.volume",
+    "read_volume": "glint.io.untrusted",
 }
 
 

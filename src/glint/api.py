@@ -14,8 +14,9 @@ from glint.infer.predict import Model, check_queries, check_threshold, predict
 from glint.infer.scan import VolumeModel
 from glint.infer.volume import DEFAULTS, Refine, VolumeOptions, predict_volume
 from glint.io.kind import looks_like_volume
-from glint.io.radiograph import Radiograph, radiograph_from_array, read_radiograph
-from glint.io.volume import Volume, read_volume
+from glint.io.radiograph import Radiograph, radiograph_from_array
+from glint.io.untrusted import read_radiograph, read_volume
+from glint.io.volume import Volume
 from glint.results import Answers, Task
 from glint.volume_results import VolumeAnswers
 

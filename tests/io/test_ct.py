@@ -12,6 +12,7 @@ from glint.errors import DataError
 from glint.io.ct import lay_out, windowed
 from glint.io.hounsfield import hounsfield
 from glint.io.regrid import regrid
+from glint.io.sources import Source
 from glint.io.volume import Volume, read_volume
 from glint.io.volume_nifti import read_nifti
 from glint.io.volume_steps import pad_to_multiple
@@ -73,7 +74,7 @@ def test_real_ct__is_read_laid_out_and_brought_back(scan: Volume) -> None:
 
 def test_real_ct__organs_lie_where_they_do_in_patients(real_ct: Path, scan: Volume) -> None:
     """Left, posterior and superior are what the affine calls so, in the file and after all steps."""
-    labels = read_nifti(real_ct.with_name("mask.nii.gz"))
+    labels = read_nifti(Source.of(real_ct.with_name("mask.nii.gz")))
     with real_ct.with_name("structures.csv").open(newline="") as lines:
         codes = {row["structure"]: int(row["id"]) for row in csv.DictReader(lines)}
     ready = lay_out(scan, (3.0, 2.0, 2.0))

@@ -201,7 +201,7 @@ def bad_files(folder: Path, save: Save, chest: Pixels) -> dict[str, tuple[Path, 
         "missing.dcm": "no such file",
         "notes.dcm": "holds text",
         "empty.dcm": "empty",
-        "folder.dcm": "folder",
+        "folder.dcm": "no images",
         "ct.nii.gz": "3D volume",
         "ct.nii": "3D volume",
         "tiff.png": "TIFF",
@@ -221,7 +221,7 @@ def bad_files(folder: Path, save: Save, chest: Pixels) -> dict[str, tuple[Path, 
     files["ultrasound"] = (save(chest, Modality="US"), "not a radiograph")
     files["bomb"] = (save(chest, Rows=60000, Columns=60000), "too large")
     files["short pixels"] = (save(chest, PixelData=chest.tobytes()[:-400]), "cannot be decoded")
-    files["palette"] = (save(chest, PhotometricInterpretation="PALETTE COLOR"), "colour picture")
+    files["palette"] = (save(chest, PhotometricInterpretation="PALETTE COLOR"), "look-up table")
     files["flat slope"] = (save(chest, RescaleSlope="0", RescaleIntercept="1"), "constant")
     lying = partial(save, chest[:60], J2K.replace("90", "201"), j2k_encode)
     files["lying codestream"] = (lying(Rows=40, Columns=40), "cannot be decoded")

@@ -131,7 +131,7 @@ def test_read__other_files_say_what_they_are(tmp_path: Path) -> None:
     dicom = bytes(128) + b"DICM" + bytes(300)
     for content, words in (
         (b"\x89PNG" + bytes(400), "picture"),
-        (dicom, "all slices"),
+        (dicom, "damaged"),
         (b"text", "not a volume"),
     ):
         (tmp_path / "file").write_bytes(content)

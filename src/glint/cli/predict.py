@@ -62,7 +62,7 @@ Overlap = Annotated[
 ]
 Series = Annotated[
     str,
-    typer.Option(help="Which series of a folder: its number in the list, or its UID.", rich_help_panel=CT),
+    typer.Option(help="Which series of a folder or archive: its number, alias or UID (glint check lists them)."),
 ]
 FillGaps = Annotated[
     bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices.", rich_help_panel=CT)
@@ -195,13 +195,11 @@ def _answer(task: "Task", asked: Asked) -> None:
 
 
 def _read(asked: Asked, *, is_volume: bool) -> "Radiograph | Volume":
+    from glint.io.untrusted import read_radiograph, read_volume
+
     if is_volume:
-        from glint.io.volume import read_volume
-
         return read_volume(asked.image, **asked.reading)
-    from glint.io.radiograph import read_radiograph
-
-    return read_radiograph(asked.image)
+    return read_radiograph(asked.image, series=asked.reading["series"])
 
 
 def _checked_options(asked: Asked, is_volume: bool) -> dict[str, Any]:
@@ -213,11 +211,12 @@ def _checked_options(asked: Asked, is_volume: bool) -> dict[str, Any]:
     options.check()
     if is_volume:
         return asked.options
-    if any(asked.reading.values()) or asked.heat or options != VolumeOptions(options.threshold):
+    of_scans = asked.reading["fill_gaps"] or asked.reading["add_hu"] or asked.heat
+    if of_scans or options != VolumeOptions(options.threshold):
         raise UsageError(
             "options of CT volumes were given for an X-ray",
             where=str(asked.image),
-            fix="leave out --heat, --refine, --min-ml, --overlap, --series, --fill-gaps and --add-hu",
+            fix="leave out --heat, --refine, --min-ml, --overlap, --fill-gaps and --add-hu",
         )
     return {name: value for name, value in asked.options.items() if name == "threshold"}
 

@@ -1,23 +1,20 @@
 """Pixels read from plain or compressed files, never more than the header promised and never a bomb."""
 
 import zlib
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glint.errors import DataError
+from glint.io.limits import FREE_BYTES, MAX_EXPANSION
+from glint.io.sources import Source
 
 CHUNK = 1 << 24
-FREE_BYTES = 1 << 26
-"""So much may come out of any file: a small volume of zeros packs well, and is refused for being constant."""
-MAX_EXPANSION = 100
-"""Noise does not pack: a CT unpacks to 2 to 5 times its file, and to about 20 times when most of it is padding."""
 
 
 def read_values(
-    stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[np.generic], path: Path
+    stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[np.generic], source: Source
 ) -> NDArray[np.generic]:
     """Read the values of a volume from a stream that stands at the first of them.
 
@@ -25,14 +22,14 @@ def read_values(
         stream: Unpacks by itself when the file is compressed.
         shape: (Z, Y, X), already checked against io/limits.py.
         dtype: Stored numbers, byte order included.
-        path: The file, for its length and for messages.
+        source: The file, for its length and for messages.
 
     Raises:
         DataError: Cut short, damaged, or packed tighter than any scan.
     """
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    where = str(path)
-    if size > max(FREE_BYTES, MAX_EXPANSION * path.stat().st_size):
+    where = source.shown
+    if size > max(FREE_BYTES, MAX_EXPANSION * source.size):
         raise DataError(
             "the header promises more voxels than the file can hold",
             where=where,

@@ -12,7 +12,10 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_frames
+from pydicom.uid import UID, RLELossless
+
+from glint.io.limits import FREE_BYTES, MAX_EXPANSION
 
 Decode = Callable[[bytes], Any]
 
@@ -26,32 +29,56 @@ _DECODERS: dict[str, Decode] = {
     "1.2.840.10008.1.2.4.202": imagecodecs.jpeg2k_decode,
     "1.2.840.10008.1.2.4.203": imagecodecs.jpeg2k_decode,
 }
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+# What pydicom decodes through Pillow: its pictures have a size of their own, too.
+_CODED = {*_DECODERS, *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 90, 91))}
 
 
-def decode(data: Dataset, syntax: str) -> NDArray[np.generic]:
-    """Return the stored values of a one-frame image: (Y, X) or (Y, X, 3).
+def decode(data: Dataset, syntax: str, frames: int = 1) -> NDArray[np.generic]:
+    """Return the stored values of an image: (Y, X) or (Y, X, 3), with one more axis in front for several frames.
 
     Args:
         data: A whole data set, its header already checked against io/limits.py.
         syntax: Transfer syntax UID.
+        frames: How many there are.
 
     Raises:
-        ValueError: The compressed picture has another size than the header says, or is cut short.
+        ValueError: The pixels present cannot give a picture of the size that the header says.
         Exception: Whatever a decoder raises on damaged data.
     """
+    _check_present(data, syntax, frames)
+    if syntax not in _CODED:
+        return data.pixel_array
+    # Before decoding: a codestream has a size of its own and could ask for any amount of memory.
+    coded = list(generate_frames(data.PixelData, number_of_frames=frames))
+    if len(coded) != frames or any(coded_size(frame) != (data.Rows, data.Columns) for frame in coded):
+        raise ValueError("the compressed picture has another size than the header")
+    # CharLS never ends on a picture that is cut short, and always does on one with its end marker.
+    if syntax in _JPEG_LS and not all(frame.rstrip(b"\0").endswith(b"\xff\xd9") for frame in coded):
+        raise ValueError("the compressed picture is cut short")
     decoder = _DECODERS.get(syntax)
     if decoder is None:
         return data.pixel_array
-    frame = get_frame(data.PixelData, 0, number_of_frames=1)
-    # Before decoding: the codestream has a size of its own and could ask for any amount of memory.
-    if coded_size(frame) != (data.Rows, data.Columns):
-        raise ValueError("the compressed picture has another size than the header")
-    pixels: NDArray[np.generic] = np.asarray(decoder(frame))
+    pixels: NDArray[np.generic] = np.stack([np.asarray(decoder(frame)) for frame in coded])
     if data.get("PixelRepresentation", 0) == 1 and pixels.dtype.kind == "u":
         # These decoders return bit patterns; bits above BitsStored repeat the sign.
         sign = 1 << (int(data.BitsStored) - 1)
         pixels = ((pixels.astype(np.int32) & (2 * sign - 1)) ^ sign) - sign
-    return pixels
+    return pixels[0] if frames == 1 else pixels
+
+
+def _check_present(data: Dataset, syntax: str, frames: int) -> None:
+    """Refuse a header that promises more than the bytes present can hold, before anything is allocated."""
+    bits = int(data.BitsAllocated)
+    promised = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * frames * bits // 8
+    present = len(data.PixelData)
+    if UID(syntax).is_encapsulated:
+        # A run of PackBits is at most 128 bytes from two.
+        most = 64 * present if syntax == RLELossless else max(FREE_BYTES, MAX_EXPANSION * present)
+    else:
+        most = 2 * present  # 4:2:2 colour shares samples; pydicom compares the exact length
+    if not 1 <= bits <= 64 or promised > most:
+        raise ValueError("the header promises more pixels than there are bytes for")
 
 
 def coded_size(frame: bytes) -> tuple[int, int] | None:

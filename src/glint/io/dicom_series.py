@@ -1,9 +1,8 @@
-"""Which files of a folder belong together: DICOM series found, listed without patient data, and chosen from."""
+"""Which files belong together: images of a folder or an archive found, listed without patient data, chosen from."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,21 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import CTImageStorage
 
 from glint.errors import DataError
-from glint.io.dicom_file import read_dataset
+from glint.io.damage import Refusing
+from glint.io.dicom_file import is_dicom, read_dataset
+from glint.io.dicom_frames import has_frame_geometry, plane_of, planes_of_frames
 from glint.io.limits import MIN_VOLUME_SIDE
+from glint.io.phi import alias
+from glint.io.sources import Source, unpacked_head
 
-MAX_FILES = 20_000
+RADIOGRAPHS = {"CR", "DX", "DR", "RG", "RF", "XR", "PX", "IO", "MG", "XA", "SC", "OT", "unknown"}
+VOLUME_FILES = {"NIfTI", "NRRD"}
+PICTURES = {"PNG", "JPEG"}
+MAX_LISTED = 40
 TAGS = (
     "SOPClassUID",
     "SOPInstanceUID",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
     "Modality",
     "ImageType",
@@ -27,15 +34,18 @@ TAGS = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The header of one file.
+    """The header of one image: a file, or a frame of one.
 
     Attributes:
-        path: The file.
+        source: The file.
+        frame: Index of the frame in a multi-frame file, or None.
         instance: SOPInstanceUID.
         size: (rows, columns).
         position: (3,) LPS mm of the first pixel, or None when the file does not say.
@@ -43,115 +53,172 @@ class Slice:
         spacing_mm: (between rows, between columns), or None.
     """
 
-    path: Path
+    source: Source
+    frame: int | None
     instance: str
     size: tuple[int, int]
-    position: NDArray[np.float64] | None
-    axes: NDArray[np.float64] | None
-    spacing_mm: tuple[float, float] | None
+    position: NDArray[np.float64] | None = None
+    axes: NDArray[np.float64] | None = None
+    spacing_mm: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The slices that share a SeriesInstanceUID.
+    """Images that belong together: slices with one SeriesInstanceUID, one radiograph, or one file of another format.
 
     Attributes:
-        number: Its number in the list of the folder, 1 for the longest.
-        uid: SeriesInstanceUID.
-        kind: "CT", another modality, "CT localizer" or "CT multi-frame".
+        number: Its number in the list, 1 for the one with most slices.
+        uid: SeriesInstanceUID, or "".
+        alias: Names it for people who know nothing else of it (glint.io.phi).
+        study: Alias of the study, or "".
+        kind: "CT", another modality, "CT localizer", "CT multi-frame", "NIfTI", "PNG" ...
         slices: In the order of file names.
     """
 
     number: int
     uid: str
+    alias: str
+    study: str
     kind: str
     slices: tuple[Slice, ...]
 
     @property
-    def usable(self) -> bool:
-        """Whether it could be a scan."""
-        return self.kind == "CT" and len(self.slices) >= MIN_VOLUME_SIDE
+    def is_scan(self) -> bool:
+        """Whether it could be a CT volume."""
+        return self.kind in VOLUME_FILES or (self.kind == "CT" and len(self.slices) >= MIN_VOLUME_SIDE)
+
+    @property
+    def is_radiograph(self) -> bool:
+        """Whether it could be a radiograph."""
+        return self.kind in RADIOGRAPHS | PICTURES
 
     def describe(self) -> str:
-        """Return number, kind and size: nothing that could tell of a patient."""
+        """Return number, alias, kind and size: nothing that could tell of a patient."""
         rows, columns = self.slices[0].size
-        return f"{self.number}: {self.kind}, {len(self.slices)} slices of {columns} x {rows}"
+        start = f"{self.number} ({self.alias}): {self.kind}"
+        if not rows:
+            return start + " file"
+        return (
+            start
+            + (f", {len(self.slices)} slices of" if len(self.slices) > 1 else ",")
+            + f" {columns} x {rows}"
+        )
 
 
-def find_series(folder: Path) -> tuple[list[Series], int]:
-    """Read the headers of all DICOM files under a folder; call it inside `quiet`.
+def find_series(files: Sequence[Source]) -> tuple[list[Series], int]:
+    """Read the headers of all files; call it inside `quiet`.
 
     Returns:
-        The series, longest first, and the number of files that are no DICOM images.
+        The series, longest first, and the number of files that are no images.
 
     Raises:
-        DataError: Too many files, or a damaged one.
+        DataError: A damaged file.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    if len(paths) > MAX_FILES:
-        raise DataError(
-            f"the folder holds {len(paths)} files",
-            where=str(folder),
-            expected=f"at most {MAX_FILES}",
-            fix="name the folder of one study",
-        )
-    groups: dict[tuple[str, str], list[Slice]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Slice]] = defaultdict(list)
     others = 0
-    for path in paths:
-        header = read_dataset(path, TAGS) if _is_dicom(path) else None
-        try:
-            if header is not None and header.get("Rows") and header.get("Columns"):
-                groups[str(header.get("SeriesInstanceUID", "")), _kind(header)].append(_slice(header, path))
-                continue
-            cut = header is not None and _is_cut(header)
-        except Exception:  # noqa: BLE001 - pydicom parses elements late, and raises anything on damaged ones
-            cut = True
-        if cut:
-            raise DataError(
-                "a DICOM file of the folder is damaged or cut short", where=str(path), fix="copy it again"
+    for source in files:
+        if source.size and is_dicom(source):
+            found = list(_images(source))
+        else:
+            found = (
+                [((kind, source.shown), Slice(source, None, "", (0, 0)))] if (kind := _format(source)) else []
             )
-        others += 1
+        for key, item in found:
+            groups[key].append(item)
+        others += not found
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [Series(n, uid, kind, tuple(found)) for n, ((uid, kind), found) in enumerate(ordered, 1)], others
+    return [_series(n, key, tuple(slices)) for n, (key, slices) in enumerate(ordered, 1)], others
 
 
-def choose(found: Sequence[Series], wanted: str, where: str) -> Series:
-    """Return the series that was asked for, or the only CT.
+def choose(
+    found: Sequence[Series], wanted: str, where: str, what: str, usable: Callable[[Series], bool]
+) -> Series:
+    """Return the series that was asked for, or the only usable one.
+
+    Args:
+        found: All there are.
+        wanted: Number, alias or UID of one, or "".
+        where: For messages.
+        what: What is looked for, e.g. "CT series".
+        usable: Says whether a series is such.
 
     Raises:
         DataError: None, several, or not the one that was asked for; the message lists them.
     """
-    listed = "; ".join(series.describe() for series in found)
+    shown = [series.describe() for series in found[:MAX_LISTED]]
+    listed = "; ".join(shown + ["..."] * (len(found) > MAX_LISTED))
     if wanted:
-        match = [series for series in found if wanted in (str(series.number), series.uid)]
-        if len(match) == 1 and match[0].usable:
+        match = [series for series in found if wanted in (str(series.number), series.alias, series.uid)]
+        if len(match) == 1 and usable(match[0]):
             return match[0]
         raise DataError(
-            "there is no such series in the folder" if not match else "this series is no CT volume",
+            "there is no such series" if not match else f"this series is no {what}",
             where=where,
             expected=f"one of: {listed}" if listed else "",
         )
-    usable = [series for series in found if series.usable]
-    if not usable:
+    candidates = [series for series in found if usable(series)]
+    if not candidates:
         raise DataError(
-            "the folder holds no CT series" if found else "the folder holds no DICOM images",
+            f"there is no {what}" if found else "there are no images",
             where=where,
-            expected=f"CT slices of one series, {MIN_VOLUME_SIDE} or more, one slice a file",
-            fix=f"there are: {listed}" if listed else "name the folder with the slices",
+            expected="a radiograph, or CT slices of one series",
+            fix=f"there are: {listed}" if listed else "name the folder with the images",
         )
-    if len(usable) > 1:
+    if len(candidates) > 1:
         raise DataError(
-            f"the folder holds {len(usable)} CT series",
+            f"there are {len(candidates)} {what}s"
+            if not what.endswith("s")
+            else f"there are {len(candidates)} {what}",
             where=where,
             expected=f"one of: {listed}",
-            fix=f'choose one by its number, e.g. series="{usable[0].number}"',
+            fix=f'choose one by its number or alias, e.g. series="{candidates[0].number}"',
         )
-    return usable[0]
+    return candidates[0]
 
 
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+def _images(source: Source) -> Iterator[tuple[tuple[str, ...], Slice]]:
+    """Yield the images of a DICOM file, each with what its series has in common; a report or a plan has none."""
+    header = read_dataset(source, TAGS)
+    with Refusing("a DICOM file is damaged or cut short", source.shown, fix="copy it again, or remove it"):
+        if not (header.get("Rows") and header.get("Columns")):
+            if _is_cut(header):
+                raise ValueError("no image")
+            return
+        kind, instance = _kind(header), str(header.get("SOPInstanceUID", ""))
+        key = (kind, str(header.get("SeriesInstanceUID", "")), str(header.get("StudyInstanceUID", "")))
+        if kind in RADIOGRAPHS:
+            # The images of such a series are views, not slices.
+            key += (instance or source.shown,)
+        size = int(header.Rows), int(header.Columns)
+        if has_frame_geometry(header):
+            for n, plane in enumerate(planes_of_frames(header)):
+                yield key, Slice(source, n, instance, size, *plane)
+        else:
+            yield key, Slice(source, None, instance, size, *plane_of(header, header, header))
+
+
+def _series(number: int, key: tuple[str, ...], slices: tuple[Slice, ...]) -> Series:
+    kind, uid, *more = key
+    study, instance = (*more, "", "")[:2]
+    is_file = kind in VOLUME_FILES | PICTURES
+    name = alias(instance or uid, "image" if is_file or instance else "series")
+    return Series(
+        number, "" if is_file else instance or uid, name, alias(study, "study") if study else "", kind, slices
+    )
+
+
+def _format(source: Source) -> str:
+    """Return the format of a file that is not DICOM, or ""."""
+    head = source.head(352)
+    for name, magic in (("PNG", b"\x89PNG\r\n\x1a\n"), ("JPEG", b"\xff\xd8\xff"), ("NRRD", b"NRRD")):
+        if head.startswith(magic):
+            return name
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = unpacked_head(source, 352)
+        except DataError:
+            return ""
+    return "NIfTI" if head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2") else ""
 
 
 def _is_cut(header: FileDataset) -> bool:
@@ -163,37 +230,7 @@ def _is_cut(header: FileDataset) -> bool:
 def _kind(header: Dataset) -> str:
     modality = str(header.get("Modality") or "")
     kind = modality if modality.isalnum() and len(modality) <= 4 else "unknown"
-    if str(header.get("NumberOfFrames") or 1) != "1":
+    if str(header.get("NumberOfFrames") or 1) != "1" and not (kind == "CT" and has_frame_geometry(header)):
         return f"{kind} multi-frame"
     is_localizer = "LOCALIZER" in [str(part).upper() for part in header.get("ImageType") or ()]
     return f"{kind} localizer" if is_localizer else kind
-
-
-def _slice(header: Dataset, path: Path) -> Slice:
-    axes = _numbers(header, "ImageOrientationPatient", 6)
-    if axes is not None:
-        axes = axes.reshape(2, 3)
-        lengths = np.linalg.norm(axes, axis=1)
-        good = np.abs(lengths - 1).max() < 0.01 and abs(float(axes[0] @ axes[1])) < 0.01
-        axes = axes / lengths[:, None] if good else None
-    spacing = _numbers(header, "PixelSpacing", 2)
-    found = Slice(
-        path,
-        str(header.get("SOPInstanceUID", "")),
-        (int(header.Rows), int(header.Columns)),
-        _numbers(header, "ImagePositionPatient", 3),
-        axes,
-        None,
-    )
-    if spacing is None or spacing.min() <= 0:
-        return found
-    return replace(found, spacing_mm=(float(spacing[0]), float(spacing[1])))
-
-
-def _numbers(header: Dataset, name: str, count: int) -> NDArray[np.float64] | None:
-    """Return finite numbers of an element, or None."""
-    try:
-        values = np.array([float(value) for value in header.get(name) or ()])
-    except (TypeError, ValueError):  # text, or a single number
-        return None
-    return values if values.shape == (count,) and np.isfinite(values).all() else None

@@ -125,7 +125,7 @@ def _steps(
 
 def _without_copies(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple[str, ...]]:
     """Drop further files of the same instance: exports hold such copies."""
-    unique = {item.instance or str(item.path): item for item in reversed(slices)}
+    unique = {(item.instance or item.source.shown, item.frame): item for item in reversed(slices)}
     dropped = len(slices) - len(unique)
     return tuple(unique.values()), ((f"{dropped} copies of slices were left out",) if dropped else ())
 

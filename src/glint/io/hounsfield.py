@@ -16,6 +16,8 @@ PADDING_BELOW_HU = -1500.0
 """Nothing in a scanner is so thin: -2000, -2048 and -3024 stand for "no data", blends with air lie in between."""
 SOFT_HU = (-200.0, 200.0)
 GAS_HU = -500.0
+MAX_HU = 100_000.0
+"""Stored numbers have 16 bits, and a slope is near 1: only damage gives more."""
 SHIFT_HU = 1024.0
 """The usual rescale intercept is -1024: applied twice, or never, it moves everything by this much."""
 SAMPLE_SIDE = 160
@@ -54,6 +56,12 @@ def hounsfield(
     # One pass without a temporary: a sum is finite only if all its terms are.
     if not np.isfinite(values.sum(dtype=np.float64)):
         raise DataError("the volume holds values that are not numbers (NaN or infinite)", where=where)
+    if max(float(values.max()), -float(values.min())) > MAX_HU:
+        raise DataError(
+            f"the volume holds values beyond {MAX_HU:,.0f}: it is damaged, or no CT",
+            where=where,
+            expected="Hounsfield units; metal has up to 30,000",
+        )
     notes = (f"{add_hu:+g} HU were added on request",) if add_hu else ()
     if add_hu:
         values += np.float32(add_hu)

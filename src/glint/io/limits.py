@@ -18,6 +18,12 @@ MAX_VOLUME_SIDE = 8192
 MAX_VOLUME_FILE_BYTES = 1 << 33
 BYTES_PER_VOXEL = 12
 """At the peak of reading: what the file holds, float32, and a copy while it is turned or resampled."""
+MAX_FILES = 20_000
+"""In a folder or an archive."""
+FREE_BYTES = 1 << 26
+"""So much may come out of any file: a small volume of zeros packs well, and is refused for being constant."""
+MAX_EXPANSION = 100
+"""Noise does not pack: a CT unpacks to 2 to 5 times its file, and to about 20 times when most of it is padding."""
 MEMORY_INFO = Path("/proc/meminfo")
 
 
@@ -25,28 +31,23 @@ def check_file(path: Path) -> None:
     """Refuse what is not a readable file of a sensible length.
 
     Raises:
-        DataError: Missing, a folder, empty, or larger than any radiograph.
+        DataError: Missing, empty, or larger than any study of radiographs.
     """
-    if path.is_dir():
-        raise DataError(
-            "a folder was given where one image file is needed",
-            where=str(path),
-            expected="one DICOM, PNG or JPEG file",
-            fix="name a file inside the folder",
-        )
-    _check_readable(path, "a DICOM, PNG or JPEG file", "radiograph", MAX_FILE_BYTES)
+    check_readable(path, "a DICOM, PNG or JPEG file", "radiograph", MAX_FILE_BYTES)
 
 
-def check_volume_file(path: Path) -> None:
-    """Refuse what is not a readable NIfTI or NRRD file of a sensible length.
+def check_readable(path: Path, expected: str, kind: str, max_bytes: int) -> None:
+    """Refuse what is not a readable file of a sensible length.
+
+    Args:
+        path: The file.
+        expected: What it should be, for the message.
+        kind: What has so many bytes, for the message.
+        max_bytes: Length.
 
     Raises:
-        DataError: Missing, empty, or larger than any scan.
+        DataError: Missing, no ordinary file, not readable, empty or too long.
     """
-    _check_readable(path, "a NIfTI or NRRD file", "scan", MAX_VOLUME_FILE_BYTES)
-
-
-def _check_readable(path: Path, expected: str, kind: str, max_bytes: int) -> None:
     where = str(path)
     if not path.exists():
         raise DataError("there is no such file", where=where, fix="check the path")

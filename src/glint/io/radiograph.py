@@ -9,7 +9,6 @@ window) is part of the picture and is applied, see dicom_image.py.
 No message holds a value from a DICOM header that could tell of a patient; only the path that the user gave.
 """
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from glint.errors import DataError
 from glint.io.letterbox import Letterbox, letterbox
 from glint.io.limits import check_file, check_shape
+from glint.io.sources import Source, is_archive, sources, unpacked_head
 
 __all__ = ["Letterbox", "Radiograph", "Stored", "letterbox", "radiograph_from_array", "read_radiograph"]
 
@@ -59,29 +59,45 @@ class Radiograph:
     notes: tuple[str, ...] = ()
 
 
-def read_radiograph(path: str | Path) -> Radiograph:
-    """Read a radiograph; the content decides what the file is, not its name.
+def read_radiograph(path: str | Path, *, series: str = "") -> Radiograph:
+    """Read a radiograph in this process; the content decides what the file is, not its name.
+
+    For files from elsewhere, `glint.io.untrusted.read_radiograph` does the same in a process with limits.
 
     Args:
-        path: DICOM, PNG or JPEG file.
+        path: DICOM, PNG or JPEG file, or a folder or ZIP archive that holds one.
+        series: Which image of several: its number or alias in the list that the error shows, or its SOPInstanceUID.
 
     Raises:
         DataError: Missing, unreadable, cut short, a volume, a colour picture, or no radiograph at all.
     """
     path = Path(path)
-    check_file(path)
-    kind = _sniff(path)
+    if not path.is_dir():
+        check_file(path)
+    several = path.is_dir() or is_archive(path)
+    source = _choose(path, series) if several else Source.of(path)
+    kind = _sniff(source)
     # pydicom and Pillow load only here: importing this module stays cheap.
     if kind == "dicom":
         from glint.io.dicom_image import read_dicom
 
-        stored = read_dicom(path)
+        stored = read_dicom(source)
     else:
         from glint.io.raster import read_raster
 
-        stored = read_raster(path)
-    pixels = _scale(stored, str(path))
+        stored = read_raster(source)
+    pixels = _scale(stored, source.shown)
     return Radiograph(pixels, stored.spacing_mm, path, stored.notes)
+
+
+def _choose(path: Path, series: str) -> Source:
+    """Return the radiograph of a folder or an archive."""
+    from glint.io.dicom_file import quiet
+    from glint.io.dicom_series import choose, find_series
+
+    with quiet():
+        found, _ = find_series(sources(path))
+        return choose(found, series, str(path), "radiograph", lambda one: one.is_radiograph).slices[0].source
 
 
 def radiograph_from_array(pixels: NDArray[np.generic]) -> Radiograph:
@@ -114,23 +130,22 @@ def radiograph_from_array(pixels: NDArray[np.generic]) -> Radiograph:
     return Radiograph(values, None, Path("array"))
 
 
-def _sniff(path: Path) -> str:
+def _sniff(source: Source) -> str:
     """Return "dicom" or "raster", or say what else the file is."""
-    with path.open("rb") as stream:
-        head = stream.read(352)
+    head = source.head(352)
     if head[128:132] == b"DICM":
         return "dicom"
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return "raster"
-    if _is_volume(path, head):
+    if _is_volume(source, head):
         raise DataError(
             "3D volume given to a 2D model",
-            where=str(path),
+            where=source.shown,
             expected="one radiograph: DICOM, PNG or JPEG",
         )
     raise DataError(
         "this is not an image that GLINT can read" + _looks_like(head),
-        where=str(path),
+        where=source.shown,
         expected="a DICOM, PNG or JPEG file (the content decides, not the name)",
         fix="check that the file is the right one and was copied whole",
     )
@@ -143,7 +158,6 @@ def _looks_like(head: bytes) -> str:
         b"II*\0": "a TIFF",
         b"MM\0*": "a TIFF",
         b"%PDF": "a PDF",
-        b"PK": "a ZIP",
     }
     for magic, name in kinds.items():
         if head.startswith(magic):
@@ -152,13 +166,12 @@ def _looks_like(head: bytes) -> str:
     return ": it holds text" if text else ""
 
 
-def _is_volume(path: Path, head: bytes) -> bool:
+def _is_volume(source: Source, head: bytes) -> bool:
     """Recognise NIfTI (plain or gzipped), NRRD and MetaImage."""
     if head.startswith(b"\x1f\x8b"):
         try:
-            with gzip.open(path) as stream:
-                head = stream.read(352)
-        except (OSError, EOFError):
+            head = unpacked_head(source, 352)
+        except DataError:
             return False
     return head[344:347] in (b"n+1", b"ni1") or head.startswith((b"NRRD", b"ObjectType"))
 

@@ -1,7 +1,6 @@
 """PNG and JPEG, 8 or 16 bit, grey; a grey picture saved as RGB is accepted, a colour picture is not."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from PIL import Image, ImageOps
 from glint.errors import DataError
 from glint.io.limits import check_shape
 from glint.io.radiograph import Stored
+from glint.io.sources import Source
 
 FORMATS = ("PNG", "JPEG", "MPO")
 CHANNEL_SPREAD = 16 / 255
@@ -20,17 +20,17 @@ COLOUR_SHARE = 0.005
 """A coloured side marker is let through, a photograph is not."""
 
 
-def read_raster(path: Path) -> Stored:
+def read_raster(source: Source) -> Stored:
     """Read a PNG or JPEG file. Bright is taken as dense: such files do not say.
 
     Raises:
         DataError: Damaged, cut short, too large, animated or in colour.
     """
-    where = str(path)
+    where = source.shown
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_shape has its own limit
-            picture = Image.open(path, formats=FORMATS)
+            picture = Image.open(source.open(), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError("the image is too large to decode", where=where, fix="reduce the image") from error
     except Exception as error:
@@ -39,7 +39,7 @@ def read_raster(path: Path) -> Stored:
         check_shape(picture.height, picture.width, where)
         if picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
             raise DataError("the file is an animation", where=where, expected="one radiograph")
-        if picture.format == "PNG" and not _has_end(path):
+        if picture.format == "PNG" and not _has_end(source):
             raise _damaged(where)
         try:
             # Decoders raise errors of many kinds on damaged data; all mean the same here.
@@ -80,10 +80,10 @@ def _values(picture: Image.Image) -> NDArray[np.float32]:
     return np.asarray(picture.convert("RGB")).astype(np.float32) / np.float32(255)
 
 
-def _has_end(path: Path) -> bool:
+def _has_end(source: Source) -> bool:
     """Say whether a PNG has its end chunk: Pillow does not miss it when only the last few bytes are cut off."""
-    with path.open("rb") as stream:
-        stream.seek(max(path.stat().st_size - PNG_TAIL, 0))
+    with source.open() as stream:
+        stream.seek(max(source.size - PNG_TAIL, 0))
         return b"IEND\xaeB`\x82" in stream.read()
 
 

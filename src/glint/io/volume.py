@@ -1,12 +1,10 @@
-"""Read a CT volume: NIfTI, NRRD or a folder of DICOM slices, told apart by content, to HU in a known place.
+"""Read a CT volume (NIfTI, NRRD or DICOM; file, folder or archive) to HU in a known place; the content decides.
 
 The array of a volume has the axes of its file, slowest first, so that masks come back onto the scan's own voxels;
 `glint.io.volume_steps` turns, resamples and crops, and remembers the way back. The frame is told in voxel_grid.py.
 """
 
-import gzip
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,8 @@ from numpy.typing import NDArray
 from glint.errors import DataError
 from glint.io.grid_chain import GridChain
 from glint.io.hounsfield import hounsfield
-from glint.io.limits import check_volume_file
+from glint.io.limits import MAX_VOLUME_FILE_BYTES, check_readable
+from glint.io.sources import Source, is_archive, unpacked_head
 from glint.io.voxel_grid import VoxelGrid
 
 
@@ -90,12 +89,14 @@ class Volume:
 def read_volume(
     path: str | Path, *, series: str = "", fill_gaps: bool = False, add_hu: float = 0.0
 ) -> Volume:
-    """Read a CT volume; the content decides what a file is, not its name.
+    """Read a CT volume in this process; the content decides what a file is, not its name.
+
+    For files from elsewhere, `glint.io.untrusted.read_volume` does the same in a process with limits.
 
     Args:
-        path: NIfTI (.nii, .nii.gz) or NRRD file, or a folder with the slices of DICOM series.
-        series: Which series of a folder that holds several: its number in the list that the error shows, or its UID.
-        fill_gaps: Interpolate missing slices and uneven distances of a DICOM series instead of refusing it. The
+        path: NIfTI (.nii, .nii.gz), NRRD or enhanced DICOM file, or a folder or ZIP archive with DICOM series.
+        series: Which series of several: its number or alias in the list that the error shows, or its UID.
+        fill_gaps: Interpolate missing slices and uneven distances of a DICOM series instead of Refusing it. The
             volume then has a regular grid, and masks are on that grid.
         add_hu: Added to all values, for files that are known to be shifted (rescaled twice, or not at all).
 
@@ -103,55 +104,44 @@ def read_volume(
         DataError: Missing, damaged, too large, several series, geometry that is not clear, or no CT in HU.
     """
     path = Path(path)
-    if path.is_dir():
-        # pydicom and nibabel load only here: importing this module stays cheap.
-        from glint.io.volume_dicom import read_series
+    # pydicom and nibabel load only here: importing this module stays cheap.
+    if path.is_dir() or is_archive(path):
+        from glint.io.volume_dicom import choose_scan, read_scan
 
-        raw, kind = read_series(path, series=series, fill_gaps=fill_gaps), "DICOM"
+        chosen, notes = choose_scan(path, series)
+        if chosen.kind == "CT":
+            raw, kind = read_scan(chosen, str(path), fill_gaps=fill_gaps), "DICOM"
+        else:
+            raw, kind = _read_file(chosen.slices[0].source)
+        raw = replace(raw, notes=raw.notes + notes)
     else:
-        raw, kind = _read_file(path)
+        check_readable(path, "a NIfTI or NRRD file", "scan", MAX_VOLUME_FILE_BYTES)
+        raw, kind = _read_file(Source.of(path))
     checked = hounsfield(raw.values, raw.valid, str(path), add_hu)
     provenance = Provenance(path, kind, raw.modality, raw.notes + checked.notes)
     return Volume(checked.hu, checked.valid, provenance, GridChain.begin(raw.grid))
 
 
-def _read_file(path: Path) -> tuple[RawVolume, str]:
+def _read_file(source: Source) -> tuple[RawVolume, str]:
     """Read one file, or say what it is instead of a volume."""
-    check_volume_file(path)
-    head = _head(path)
+    head = unpacked_head(source, 352)
     # Size of the header of NIfTI-1 and -2, then their magic: Analyze has the first without the second.
     if head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2"):
         from glint.io.volume_nifti import read_nifti
 
-        return read_nifti(path), "NIfTI"
+        return read_nifti(source), "NIfTI"
     if head.startswith(b"NRRD"):
         from glint.io.volume_nrrd import read_nrrd
 
-        return read_nrrd(path), "NRRD"
-    expected, fix = "a NIfTI or NRRD file, or a folder of DICOM slices", ""
+        return read_nrrd(source), "NRRD"
+    expected, fix = "a NIfTI or NRRD file, or a folder or ZIP archive of DICOM slices", ""
     what = "this is not a volume that GLINT can read"
     if head[128:132] == b"DICM":
-        what, fix = (
-            "one DICOM file was given, and a volume needs all slices",
-            f"give the folder {path.parent}",
-        )
-    elif head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        from glint.io.volume_dicom import read_enhanced
+
+        return read_enhanced(source), "DICOM"
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
         what = "a picture was given where a volume is needed"
     elif head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
         what, fix = "an Analyze file does not say which side is left", "convert the scan to NIfTI again"
-    raise DataError(what, where=str(path), expected=expected, fix=fix)
-
-
-def _head(path: Path) -> bytes:
-    """Return the first bytes, unpacked when the file is gzipped."""
-    with path.open("rb") as stream:
-        head = stream.read(352)
-    if not head.startswith(b"\x1f\x8b"):
-        return head
-    try:
-        with gzip.open(path) as stream:
-            return stream.read(352)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            "the file is damaged or cut short", where=str(path), expected="a whole file", fix="copy it again"
-        ) from error
+    raise DataError(what, where=source.shown, expected=expected, fix=fix)

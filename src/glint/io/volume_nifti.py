@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from glint.errors import DataError, UsageError
 from glint.io.bounded import need, read_values
+from glint.io.damage import Refusing
 from glint.io.files import write_output
 from glint.io.limits import check_volume_shape
+from glint.io.sources import Source
 from glint.io.volume import RawVolume
 from glint.io.voxel_grid import MAX_SPACING_MM, VoxelGrid, check_affine
 
@@ -22,33 +24,30 @@ MAX_HEADER_BYTES = 1 << 24
 CONFLICT_MM = 1.0
 
 
-def read_nifti(path: Path) -> RawVolume:
+def read_nifti(source: Source) -> RawVolume:
     """Read a NIfTI file: the header first, and its values only when it makes sense.
 
     Raises:
         DataError: nibabel is missing; damaged, cut short, 4D, too large; no orientation, or two that disagree.
     """
-    where = str(path)
-    with path.open("rb") as packed:
-        gzipped = packed.read(2) == b"\x1f\x8b"
-    with cast(BinaryIO, gzip.open(path) if gzipped else path.open("rb")) as stream:
+    where = source.shown
+    gzipped = source.head(2) == b"\x1f\x8b"
+    with _damaged(where), source.open() as packed:
+        stream = cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if gzipped else packed
         header = _header(stream, where)
         shape = _shape(header, where)
         grid, notes = _grid(header, shape, where)
-        try:
-            dtype = np.dtype(header.get_data_dtype())
-            slope, intercept = header.get_slope_inter()
-            start = int(header["vox_offset"])
-        except Exception as error:
-            raise _damaged(where) from error
+        dtype = np.dtype(header.get_data_dtype())
+        slope, intercept = header.get_slope_inter()
+        start = int(header["vox_offset"])
         if dtype.kind not in "iuf" or dtype.itemsize > 8:
             raise DataError(
                 f"the file holds {dtype}, not one number a voxel", where=where, expected="integers or floats"
             )
         if not int(header["sizeof_hdr"]) <= start <= MAX_HEADER_BYTES:
-            raise _damaged(where)
+            raise ValueError("start")
         stream.seek(start)
-        stored = read_values(stream, shape, dtype, path)
+        stored = read_values(stream, shape, dtype, source)
     values = stored.astype(np.float32)
     if slope is not None and (slope, intercept) != (1.0, 0.0):
         values *= np.float32(slope)
@@ -96,16 +95,11 @@ def _nibabel() -> Any:
 def _header(stream: BinaryIO, where: str) -> Any:
     """Parse the fixed part of the header; extensions behind it are passed over unread."""
     nibabel = _nibabel()
-    try:
-        start = stream.read(540)
-        second = 540 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
-        header = (
-            nibabel.Nifti2Header(start, check=False)
-            if second
-            else nibabel.Nifti1Header(start[:348], check=False)
-        )
-    except Exception as error:
-        raise _damaged(where) from error
+    start = stream.read(540)
+    second = 540 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
+    header = (
+        nibabel.Nifti2Header(start, check=False) if second else nibabel.Nifti1Header(start[:348], check=False)
+    )
     if not bytes(header["magic"]).startswith(b"n+"):
         raise DataError(
             "header and values of this NIfTI file are in two files",
@@ -121,7 +115,7 @@ def _shape(header: Any, where: str) -> tuple[int, int, int]:
     count = int(header["dim"][0])
     sides = [int(side) for side in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
     if not sides or min(sides) < 1:
-        raise _damaged(where)
+        raise ValueError("dim")
     while len(sides) > 3 and sides[-1] == 1:
         sides.pop()
     check_volume_shape(tuple(sides[::-1]), where)
@@ -136,11 +130,7 @@ def _grid(header: Any, shape: tuple[int, int, int], where: str) -> tuple[VoxelGr
     for name, get in (("sform", header.get_sform), ("qform", header.get_qform)):
         if int(header[f"{name}_code"]) <= 0:
             continue
-        try:
-            affine = np.asarray(get(), dtype=np.float64)
-        except Exception as error:
-            raise _damaged(where) from error
-        ijk_to_ras = scale @ affine
+        ijk_to_ras = scale @ np.asarray(get(), dtype=np.float64)
         check_affine(ijk_to_ras, where)
         found[name] = VoxelGrid(shape, RAS_TO_LPS @ ijk_to_ras @ REVERSED)
     if not found:
@@ -177,7 +167,5 @@ def _mm(grid: VoxelGrid) -> str:
     return " x ".join(f"{min(length, MAX_SPACING_MM):.3g}" for length in grid.spacing_mm) + " mm"
 
 
-def _damaged(where: str) -> DataError:
-    return DataError(
-        "the NIfTI file is damaged or cut short", where=where, expected="a whole file", fix="copy it again"
-    )
+def _damaged(where: str) -> Refusing:
+    return Refusing("the NIfTI file is damaged or cut short", where, expected="a whole file")

@@ -2,14 +2,15 @@
 
 import bz2
 import gzip
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from glint.errors import DataError
 from glint.io.bounded import need, read_values
+from glint.io.damage import Refusing
 from glint.io.limits import check_volume_shape
+from glint.io.sources import Source
 from glint.io.volume import RawVolume
 from glint.io.voxel_grid import VoxelGrid, check_affine
 
@@ -32,14 +33,14 @@ TYPES = {
 }
 
 
-def read_nrrd(path: Path) -> RawVolume:
+def read_nrrd(source: Source) -> RawVolume:
     """Read an NRRD file: the header first, and its values only when it makes sense.
 
     Raises:
         DataError: pynrrd is missing; damaged, cut short, 4D, too large; no orientation; values in another file.
     """
-    where = str(path)
-    with path.open("rb") as stream:
+    where = source.shown
+    with Refusing("the NRRD file is damaged or cut short", where), source.open() as stream:
         header, end = _header(stream.read(MAX_HEADER_BYTES), where)
         sizes = tuple(int(side) for side in header["sizes"])
         check_volume_shape(sizes[::-1], where)
@@ -47,7 +48,7 @@ def read_nrrd(path: Path) -> RawVolume:
         grid = VoxelGrid(shape, _affine(header, where))
         dtype = _dtype(header, where)
         stream.seek(end)
-        stored = read_values(_unpacked(stream, header, where), shape, dtype, path)
+        stored = read_values(_unpacked(stream, header, where), shape, dtype, source)
     return RawVolume(stored.astype(np.float32), grid)
 
 
