@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glint.cli.dicom import Deidentify, DicomOut, SegType, dicom_output
+
 if TYPE_CHECKING:
     from glint.results import Answers, Task
 
@@ -66,9 +68,14 @@ def segment(
     ] = None,
     threshold: Threshold = 0.5,
     device: Device = "cpu",
+    dicom_out: DicomOut = None,
+    seg_type: SegType = "binary",
+    deidentify: Deidentify = False,
 ) -> None:
     """Score texts and outline what they speak of: point, box and mask on the pixel grid of the file."""
-    _answer("segment", image, query, model, device, as_json, png, output, threshold)
+    dicom = dicom_output(image, dicom_out, seg_type, deidentify, model)
+    answers = _answer("segment", image, query, model, device, as_json, png, output, threshold)
+    dicom(answers)
 
 
 def _answer(
@@ -81,7 +88,7 @@ def _answer(
     png: Path | None,
     output: Path | None,
     threshold: float,
-) -> None:
+) -> "Answers":
     """Check everything that can be checked early, then answer, write files, print."""
     from glint.api import load
     from glint.infer.predict import check_queries, check_threshold
@@ -111,6 +118,7 @@ def _answer(
         show(answers)
     for path in [*masks, *([png] if png else [])]:
         sys.stderr.write(f"wrote {path}\n")
+    return answers
 
 
 def mask_paths(output: Path | None, count: int) -> list[Path]:

@@ -14,7 +14,7 @@ import glint.weights
 from glint.atomic import write_text, write_whole
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError, WeightsError
-from glint.model.checksums import write_sums
+from glint.model.checksums import sha256, write_sums
 from glint.model.glint import GlintModel
 from glint.model.weights import check_keys, read_safetensors
 
@@ -78,6 +78,19 @@ def load_model(name: str | Path) -> GlintModel:
     check_keys(tensors, model.state_dict(), str(weights))
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
     return model.eval()
+
+
+def model_digest(name: str | Path) -> str:
+    """Return 16 hexadecimal digits that tell the weights of a model from others of the same name.
+
+    Raises:
+        UsageError: No such folder and no packaged model of that name.
+        WeightsError: The weights are missing.
+    """
+    weights = _find(str(name)) / WEIGHTS_FILE
+    if not weights.is_file():
+        raise WeightsError("the model folder is incomplete", where=str(weights), fix="copy the folder again")
+    return sha256(weights)[:16]
 
 
 def _find(name: str) -> Path:

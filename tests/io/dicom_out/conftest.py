@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +117,8 @@ def series_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def stamp() -> Stamp:
-    """Who answered, at a fixed time."""
-    return Stamp("test-model", "0123abcd", 0.5, datetime(2026, 1, 2, 3, 4, 5))
+    """Who answered."""
+    return Stamp("test-model", "0123abcd", 0.5)
 
 
 @pytest.fixture

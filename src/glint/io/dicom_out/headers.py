@@ -37,6 +37,16 @@ IMAGE = (
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
+    # What the presentation state repeats:
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsStored",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
 )
 REQUIRED = (*PATIENT[:2], *PATIENT[3:], *STUDY)
 """Elements that every result has; empty when the source does not say (type 2 of the standard)."""
@@ -100,7 +110,8 @@ def allowed(data: Dataset, where: str, *, alias: str = "") -> Dataset:
         setattr(header, name, "")
     _copy(data, header, IMAGE if alias else (*PATIENT, *STUDY, *IMAGE))
     if alias:
-        header.PatientName = header.PatientID = alias
+        # The caret says that this is a whole name, of one part.
+        header.PatientName, header.PatientID = f"{alias}^", alias
     # A frame of reference without a position (many DX images) places nothing.
     if data.get("ImagePositionPatient") and data.get("ImageOrientationPatient"):
         _copy(data, header, PLACE)

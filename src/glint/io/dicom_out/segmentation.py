@@ -128,5 +128,5 @@ def _describe(number: int, finding: Finding, headers: Sequence[Dataset], stamp: 
         anatomic_regions=[what.site] if what.site else None,
         display_color=hd.color.CIELabColor.from_rgb(*COLOURS[(number - 1) % len(COLOURS)]),
     )
-    described.SegmentDescription = f"{finding.query} (score {finding.score:.3f})"
+    described.SegmentDescription = shortened(f"{finding.query} (score {finding.score:.3f})", 1024)
     return described

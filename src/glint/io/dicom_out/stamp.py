@@ -8,7 +8,6 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -30,13 +29,11 @@ class Stamp:
         model: Name of the model.
         fingerprint: What tells two models of one name apart, e.g. a digest of their weights; may be "".
         threshold: Mask = map > threshold.
-        when: Time of the answer, local.
     """
 
     model: str
     fingerprint: str
     threshold: float
-    when: datetime
 
     @property
     def version(self) -> str:
@@ -81,10 +78,6 @@ class Stamp:
             "software_versions": self.version,
             "device_serial_number": self.fingerprint[:64] or "none",
             "series_description": f"GLINT {kind}",
-            "content_date": self.when.date(),
-            "content_time": self.when.time(),
-            "series_date": self.when.date(),
-            "series_time": self.when.time(),
             "specific_character_set": "ISO_IR 192",
             "coding_schemes": [CodingSchemeIdentificationItem(SCHEME, name="GLINT private codes")],
         }

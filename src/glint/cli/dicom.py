@@ -1,0 +1,66 @@
+"""Options of `glint segment` that write answers as DICOM."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from glint.io.dicom_out import segmentation
+    from glint.results import Answers
+
+DICOM = "DICOM results"
+DicomOut = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write SEG, structured report, presentation state and overlay for the study of a DICOM image.",
+        rich_help_panel=DICOM,
+    ),
+]
+SegType = Annotated[
+    str, typer.Option(metavar="TYPE", help="binary, labelmap or fractional.", rich_help_panel=DICOM)
+]
+Deidentify = Annotated[
+    bool,
+    typer.Option("--deidentify", help="Write an alias in place of the patient.", rich_help_panel=DICOM),
+]
+
+
+def dicom_output(
+    image: Path, folder: Path | None, seg_type: str, deidentify: bool, model: str
+) -> "Callable[[Answers], None]":
+    """Check the options before anything is computed; return what writes the files afterwards.
+
+    Args:
+        image: As given.
+        folder: Of `--dicom-out`; None writes nothing.
+        seg_type: Of `--seg-type`.
+        deidentify: Of `--deidentify`.
+        model: Name or folder of the model.
+
+    Raises:
+        UsageError: Options that do not fit together, not a DICOM image, or the extra `dicom` is missing.
+    """
+    from glint.archive.answers import DicomOptions, check_dicom, write_dicom
+    from glint.errors import UsageError
+
+    if folder is None:
+        if deidentify or seg_type != "binary":
+            raise UsageError(
+                "--seg-type and --deidentify are for DICOM results", fix="add --dicom-out FOLDER"
+            )
+        return lambda answers: None
+    options = DicomOptions(cast("segmentation.SegType", seg_type), deidentify)
+    options.check()
+    check_dicom(image)
+
+    def write(answers: "Answers") -> None:
+        from glint.model.folder import model_digest
+
+        for path in write_dicom(answers, folder, options, digest=model_digest(model)):
+            sys.stderr.write(f"wrote {path}\n")
+
+    return write

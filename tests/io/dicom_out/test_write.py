@@ -1,0 +1,92 @@
+"""Presentation states, secondary captures, and files of all results."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from glint.io.dicom_out.findings import Finding
+from glint.io.dicom_out.headers import alias_of, read_header
+from glint.io.dicom_out.presentation import presentation
+from glint.io.dicom_out.stamp import Stamp
+from glint.io.dicom_out.write import results, write_results
+
+Write = Callable[..., Path]
+
+
+def picture() -> Image.Image:
+    """Return a small colour picture."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_presentation__box_point_text_and_brightness(
+    radiograph_file: Write, findings: list[Finding], stamp: Stamp, photometric: str
+) -> None:
+    path = radiograph_file(
+        "DX",
+        PhotometricInterpretation=photometric,
+        WindowCenter=["1800", "2000"],
+        WindowWidth=["1000", "900"],
+    )
+    written = presentation(read_header(path), findings, stamp)
+    assert written is not None
+    annotations = written.GraphicAnnotationSequence
+    texts = [item.TextObjectSequence[0].UnformattedTextValue for item in annotations]
+    assert texts == ["There is a pleural effusion. 0.75", 'Ünusual "thing" / 肺 0.40']
+    point, box = annotations[0].GraphicObjectSequence
+    assert list(point.GraphicData) == [25.5, 15.5]
+    assert list(box.GraphicData) == [20, 10, 50, 10, 50, 30, 20, 30, 20, 10]
+    assert list(written.SoftcopyVOILUTSequence[0].WindowCenter) == [1800, 2000]
+    assert written.PresentationLUTShape == ("INVERSE" if photometric == "MONOCHROME1" else "IDENTITY")
+    assert presentation(read_header(path), findings[2:], stamp) is None
+
+
+def test_results__pictures_come_back_and_dciodvfy_finds_no_new_error(
+    radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path,
+    complaints: Callable[[Path], set[str]],
+) -> None:  # fmt: skip
+    source = radiograph_file("DX")
+    written = results([read_header(source)], findings, stamp, picture=picture())
+    paths = dict(zip(written, write_results(tmp_path / "out", written), strict=True))
+    assert list(paths) == ["SEG", "SR", "PR", "SC"]
+    assert (pydicom.dcmread(paths["SC"]).pixel_array == np.asarray(picture())).all()
+    for path in paths.values():
+        assert complaints(path) - complaints(source) == set()
+
+
+def test_header__takes_over_a_list_and_nothing_else(
+    radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path, marked: str
+) -> None:
+    source = radiograph_file(PatientSex="?", WindowCenter="1", WindowWidth="2")
+    header = read_header(source)
+    assert (str(header.PatientName), header.PatientSex) == (f"{marked}^Jörg", "")
+    written = results([header], findings, stamp, picture=picture())
+    for data in written.values():
+        texts = [str(e.value) for e in data.iterall() if marked in str(e.value) and e.VR != "SQ"]
+        assert sorted(texts) == [f"{marked}1", f"{marked}2", f"{marked}^Jörg", f"{marked}^R"]
+
+
+def test_alias__replaces_everything_of_the_patient(
+    radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path, marked: str
+) -> None:
+    source = radiograph_file()
+    alias = alias_of(read_header(source))
+    written = results([read_header(source, alias=alias)], findings, stamp, picture=picture())
+    for path in write_results(tmp_path / "out", written):
+        data = pydicom.dcmread(path)
+        assert str(data.PatientName).rstrip("^") == data.PatientID == alias
+        for secret in (marked, "19500102", "20240203", "101112"):
+            assert secret.encode() not in path.read_bytes()
+    assert alias_of(read_header(radiograph_file())) != alias
+
+
+@pytest.mark.parametrize("tag", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_header__without_a_uid_is_refused(radiograph_file: Write, tag: str) -> None:
+    from glint.errors import DataError
+
+    with pytest.raises(DataError, match=tag):
+        read_header(radiograph_file(**{tag: ""}))
