@@ -27,10 +27,16 @@ Deidentify = Annotated[
     bool,
     typer.Option("--deidentify", help="Write an alias in place of the patient.", rich_help_panel=DICOM),
 ]
+Store = Annotated[
+    bool,
+    typer.Option(
+        "--store", help="Send results to the archive that the image is from.", rich_help_panel=DICOM
+    ),
+]
 
 
 def dicom_output(
-    image: Path, folder: Path | None, seg_type: str, deidentify: bool, model: str
+    image: Path, folder: Path | None, seg_type: str, deidentify: bool, store: bool, model: str
 ) -> "Callable[[Answers], None]":
     """Check the options before anything is computed; return what writes the files afterwards.
 
@@ -39,6 +45,7 @@ def dicom_output(
         folder: Of `--dicom-out`; None writes nothing.
         seg_type: Of `--seg-type`.
         deidentify: Of `--deidentify`.
+        store: Of `--store`.
         model: Name or folder of the model.
 
     Raises:
@@ -47,6 +54,8 @@ def dicom_output(
     from glint.archive.answers import DicomOptions, check_dicom, write_dicom
     from glint.errors import UsageError
 
+    if store:
+        raise UsageError("--store is for images of an archive", expected="dicomweb://HOST/PATH/studies/UID")
     if folder is None:
         if deidentify or seg_type != "binary":
             raise UsageError(
@@ -64,3 +73,17 @@ def dicom_output(
             sys.stderr.write(f"wrote {path}\n")
 
     return write
+
+
+def refuse_files(png: Path | None, output: Path | None) -> None:
+    """Refuse single pictures for a study, which has any number of images.
+
+    Raises:
+        UsageError: One of them was asked for.
+    """
+    from glint.errors import UsageError
+
+    if png is not None or output is not None:
+        raise UsageError(
+            "--png and --output are for image files", fix="write DICOM results: --dicom-out FOLDER"
+        )

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glint.cli.dicom import Deidentify, DicomOut, SegType, dicom_output
+from glint.archive.address import is_archive
+from glint.cli.archive import segment_archive
+from glint.cli.dicom import Deidentify, DicomOut, SegType, Store, dicom_output, refuse_files
 
 if TYPE_CHECKING:
     from glint.results import Answers, Task
@@ -71,9 +73,18 @@ def segment(
     dicom_out: DicomOut = None,
     seg_type: SegType = "binary",
     deidentify: Deidentify = False,
+    store: Store = False,
 ) -> None:
-    """Score texts and outline what they speak of: point, box and mask on the pixel grid of the file."""
-    dicom = dicom_output(image, dicom_out, seg_type, deidentify, model)
+    """Score texts and outline what they speak of: point, box and mask on the pixel grid of the file.
+
+    IMAGE may be the address of a study: dicomweb://HOST[:PORT]/PATH/studies/UID[/series/UID].
+    """
+    if is_archive(image):
+        refuse_files(png, output)
+        words = {"as_json": as_json, "dicom_out": dicom_out, "seg_type": seg_type, "deidentify": deidentify}
+        segment_archive(image, query or [], model, device, threshold, **words, store=store)
+        return
+    dicom = dicom_output(image, dicom_out, seg_type, deidentify, store, model)
     answers = _answer("segment", image, query, model, device, as_json, png, output, threshold)
     dicom(answers)
 

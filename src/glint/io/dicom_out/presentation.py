@@ -26,7 +26,7 @@ MAX_TEXT = 1024
 def presentation(
     header: Dataset, findings: Sequence[Finding], stamp: Stamp, *, parts: Sequence[str] = ()
 ) -> pr.GrayscaleSoftcopyPresentationState | None:
-    """Return box, point and text of every finding with a mask, or None when there is none (or the picture is in colour).
+    """Return box, point and text of every finding with a mask; None without one, or for a picture in colour.
 
     Args:
         header: Header of the radiograph.
