@@ -63,7 +63,7 @@ def parse_address(text: str | Path) -> Address:
             fix="set GLINT_DICOMWEB_TOKEN, or GLINT_DICOMWEB_USER and GLINT_DICOMWEB_PASSWORD",
         )
     match = _ADDRESS.fullmatch(str(text))
-    if match is None:
+    if match is None or {"..", ".", "studies", "series"}.intersection(match["path"].split("/")):
         raise UsageError(
             "the address of the archive cannot be understood", where=str(text), expected=EXPECTED
         )

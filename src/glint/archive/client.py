@@ -87,15 +87,20 @@ class Archive:
         wanted = {"ModalitiesInStudy": modality} | ({"StudyDate": f"{since}-"} if since else {})
         found: dict[str, Study] = {}
         for offset in range(0, MAX_STUDIES, PAGE):
-            rows = self._try(
-                lambda offset=offset: self._client.search_for_studies(
-                    search_filters=wanted, fields=["NumberOfStudyRelatedInstances"], limit=PAGE, offset=offset
-                )
+            studies = self._try(
+                lambda offset=offset: [
+                    Study(_value(row, "0020000D"), int(_value(row, "00201208") or 0))
+                    for row in self._client.search_for_studies(
+                        search_filters=wanted,
+                        fields=["NumberOfStudyRelatedInstances"],
+                        limit=PAGE,
+                        offset=offset,
+                    )
+                ]
             )
-            studies = [Study(_value(row, "0020000D"), int(_value(row, "00201208") or 0)) for row in rows]
             fresh = {study.uid: study for study in studies if study.uid and study.uid not in found}
             found |= fresh
-            if len(rows) < PAGE or not fresh:
+            if len(studies) < PAGE or not fresh:
                 break
         return list(found.values())
 
@@ -105,13 +110,14 @@ class Archive:
         Raises:
             ArchiveError: No answer, or a refusal.
         """
+        return self._try(lambda: self._instances(study, series))
+
+    def _instances(self, study: str, series: str) -> list[Instance]:
         found: list[Instance] = []
-        for row in self._try(lambda: self._client.search_for_series(study)):
+        for row in self._client.search_for_series(study):
             uid, modality = _value(row, "0020000E"), _value(row, "00080060")
             if series in ("", uid):
-                rows = self._try(
-                    lambda uid=uid: self._client.search_for_instances(study, uid, limit=MAX_INSTANCES)
-                )
+                rows = self._client.search_for_instances(study, uid, limit=MAX_INSTANCES)
                 found += [Instance(study, uid, _value(item, "00080018"), modality) for item in rows]
         return found
 
@@ -143,15 +149,15 @@ class Archive:
 
     def _try(self, call: Callable[[], Result]) -> Result:
         """Call, again and again while the failure may pass."""
-        for tried in range(RETRIES + 1):
-            if tried:
-                time.sleep(FIRST_WAIT_S * 2 ** (tried - 1))
+        tries = 0
+        while True:
             try:
                 with _silent():
                     return call()
             except (requests.RequestException, ArchiveError) as error:
                 failure = self._told(error)
-                if not failure.transient:
+                tries += 1
+                if tries > RETRIES or not failure.transient:
                     raise failure from None
             except DataError:
                 raise
@@ -159,7 +165,7 @@ class Archive:
                 raise DataError(
                     "an answer of the archive cannot be understood", where=self.url, expected="DICOMweb"
                 ) from error
-        raise failure from None
+            time.sleep(FIRST_WAIT_S * 2 ** (tries - 1))
 
     def _told(self, error: Exception) -> ArchiveError:
         """Return a failure in our words: those of libraries quote addresses and answers."""

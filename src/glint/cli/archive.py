@@ -3,16 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glint.cli.dicom import SegType
+from glint.cli.dicom import SegType, Words
 
 if TYPE_CHECKING:
     from glint.archive.answers import DicomOptions
     from glint.archive.studies import Question
-    from glint.io.dicom_out import segmentation
 
 DEFAULT_MODEL = "glint-cxr-phantom"
 
@@ -35,12 +34,10 @@ def watch(
 ) -> None:
     """Answer each new X-ray study of an archive once and store the results there; runs until it is ended."""
     from glint.archive.address import parse_address
-    from glint.archive.answers import DicomOptions
     from glint.errors import UsageError
 
     address = parse_address(archive)
-    options = DicomOptions(cast("segmentation.SegType", seg_type))
-    options.check()
+    options = Words(None, seg_type, deidentify=False, store=True).options()
     if (
         address.study
         or not 0 < every <= 86_400
@@ -65,17 +62,7 @@ def watch(
 
 
 def segment_archive(
-    image: Path,
-    query: list[str],
-    model: str,
-    device: str,
-    threshold: float,
-    *,
-    as_json: bool,
-    dicom_out: Path | None,
-    seg_type: str,
-    deidentify: bool,
-    store: bool,
+    image: Path, query: list[str], model: str, device: str, threshold: float, words: Words, *, as_json: bool
 ) -> None:
     """Answer on all radiographs of a study or series; see `glint segment`.
 
@@ -83,19 +70,17 @@ def segment_archive(
         GlintError: Bad words, an archive that fails, or a study that cannot be used.
     """
     from glint.archive.address import EXPECTED, parse_address
-    from glint.archive.answers import DicomOptions
     from glint.errors import UsageError
 
     address = parse_address(image)
     if not address.study:
         raise UsageError("the address names no study", where=str(image), expected=EXPECTED)
-    if store and deidentify:
+    if words.store and words.deidentify:
         raise UsageError(
             "de-identified results cannot be stored in the archive: they would belong to no patient of it",
             fix="leave out --store or --deidentify",
         )
-    options = DicomOptions(cast("segmentation.SegType", seg_type), deidentify)
-    options.check()
+    options = words.options()
     from glint.archive.client import Archive
     from glint.archive.studies import answer_image, radiographs
     from glint.cli.predict import show
@@ -107,9 +92,9 @@ def segment_archive(
         answer_image(archive, item, question) for item in radiographs(archive, address.study, address.series)
     ]
     for _, results in found:
-        for path in write_results(dicom_out, results) if dicom_out else ():
+        for path in write_results(words.dicom_out, results) if words.dicom_out else ():
             _tell(f"wrote {path}")
-    if store:
+    if words.store:
         archive.store([data for _, results in found for data in results.values()])
         _tell(f"stored {sum(len(results) for _, results in found)} results")
     if as_json:

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from glint.archive.answers import DicomOptions
     from glint.io.dicom_out import segmentation
     from glint.results import Answers
 
@@ -35,35 +37,52 @@ Store = Annotated[
 ]
 
 
-def dicom_output(
-    image: Path, folder: Path | None, seg_type: str, deidentify: bool, store: bool, model: str
-) -> "Callable[[Answers], None]":
+@dataclass(frozen=True)
+class Words:
+    """The options as given."""
+
+    dicom_out: Path | None
+    seg_type: str
+    deidentify: bool
+    store: bool
+
+    def options(self) -> "DicomOptions":
+        """Return how results are written.
+
+        Raises:
+            UsageError: Unknown kind of segmentation, or the extra `dicom` is missing.
+        """
+        from glint.archive.answers import DicomOptions
+
+        options = DicomOptions(cast("segmentation.SegType", self.seg_type), self.deidentify)
+        options.check()
+        return options
+
+
+def dicom_output(image: Path, words: Words, model: str) -> "Callable[[Answers], None]":
     """Check the options before anything is computed; return what writes the files afterwards.
 
     Args:
         image: As given.
-        folder: Of `--dicom-out`; None writes nothing.
-        seg_type: Of `--seg-type`.
-        deidentify: Of `--deidentify`.
-        store: Of `--store`.
+        words: The options.
         model: Name or folder of the model.
 
     Raises:
         UsageError: Options that do not fit together, not a DICOM image, or the extra `dicom` is missing.
     """
-    from glint.archive.answers import DicomOptions, check_dicom, write_dicom
+    from glint.archive.answers import check_dicom, write_dicom
     from glint.errors import UsageError
 
-    if store:
+    folder = words.dicom_out
+    if words.store:
         raise UsageError("--store is for images of an archive", expected="dicomweb://HOST/PATH/studies/UID")
     if folder is None:
-        if deidentify or seg_type != "binary":
+        if words.deidentify or words.seg_type != "binary":
             raise UsageError(
                 "--seg-type and --deidentify are for DICOM results", fix="add --dicom-out FOLDER"
             )
         return lambda answers: None
-    options = DicomOptions(cast("segmentation.SegType", seg_type), deidentify)
-    options.check()
+    options = words.options()
     check_dicom(image)
 
     def write(answers: "Answers") -> None:

@@ -9,7 +9,7 @@ import typer
 
 from glint.archive.address import is_archive
 from glint.cli.archive import segment_archive
-from glint.cli.dicom import Deidentify, DicomOut, SegType, Store, dicom_output, refuse_files
+from glint.cli.dicom import Deidentify, DicomOut, SegType, Store, Words, dicom_output, refuse_files
 
 if TYPE_CHECKING:
     from glint.results import Answers, Task
@@ -79,12 +79,12 @@ def segment(
 
     IMAGE may be the address of a study: dicomweb://HOST[:PORT]/PATH/studies/UID[/series/UID].
     """
+    words = Words(dicom_out, seg_type, deidentify, store)
     if is_archive(image):
         refuse_files(png, output)
-        words = {"as_json": as_json, "dicom_out": dicom_out, "seg_type": seg_type, "deidentify": deidentify}
-        segment_archive(image, query or [], model, device, threshold, **words, store=store)
+        segment_archive(image, query or [], model, device, threshold, words, as_json=as_json)
         return
-    dicom = dicom_output(image, dicom_out, seg_type, deidentify, store, model)
+    dicom = dicom_output(image, words, model)
     answers = _answer("segment", image, query, model, device, as_json, png, output, threshold)
     dicom(answers)
 

@@ -42,6 +42,6 @@ def capture(
         **stamp.series("SC", [header], [*parts, *(finding.query for finding in findings)], SERIES_NUMBER),
     )
     # Several panels side by side: the picture as a whole has no direction in the patient.
-    written.PatientOrientation = ""
+    written["PatientOrientation"].value = ""
     written.DerivationDescription = "Overlay of GLINT; not for diagnosis"
     return written

@@ -4,6 +4,7 @@ A viewer shows an image as its presentation state says, not as the image says: b
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -59,7 +60,7 @@ def _annotation(
     header: Dataset, finding: Finding, layer: pr.GraphicLayer, stamp: Stamp
 ) -> pr.GraphicAnnotation:
     identifier, uid = tracking(finding, [header], stamp)
-    names = {"units": PIXEL, "tracking_id": identifier, "tracking_uid": str(uid)}
+    names: dict[str, Any] = {"units": PIXEL, "tracking_id": identifier, "tracking_uid": str(uid)}
     shapes: list[pr.GraphicObject] = []
     anchor = (0.0, 0.0)
     if finding.point is not None:
