@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from glint.errors import UsageError
 from glint.results import Answer, Answers
@@ -50,6 +53,36 @@ class DicomOptions:
             )
 
 
+class VolumeAnswer(Protocol):
+    """What is needed of an answer about a CT."""
+
+    @property
+    def query(self) -> str: ...  # noqa: D102
+    @property
+    def score(self) -> float: ...  # noqa: D102
+    @property
+    def point_ijk(self) -> tuple[int, int, int] | None: ...  # noqa: D102
+    @property
+    def mask(self) -> NDArray[np.bool_] | None: ...  # noqa: D102
+    @property
+    def heat(self) -> NDArray[np.float32] | None: ...  # noqa: D102
+
+
+class VolumeAnswers(Protocol):
+    """What is needed of the answers about a CT."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def threshold(self) -> float: ...  # noqa: D102
+    @property
+    def refine(self) -> str: ...  # noqa: D102
+    @property
+    def min_ml(self) -> float: ...  # noqa: D102
+    @property
+    def results(self) -> "Sequence[VolumeAnswer]": ...  # noqa: D102
+
+
 def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest: str) -> list[Path]:
     """Write the answers to a radiograph as DICOM files and return their paths.
 
@@ -70,14 +103,51 @@ def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest
     )
 
 
+def write_volume_dicom(
+    answers: VolumeAnswers,
+    source: Path,
+    folder: Path,
+    options: DicomOptions,
+    *,
+    digest: str,
+    series: str = "",
+) -> list[Path]:
+    """Write the answers about a CT as DICOM files (segmentation and report) and return their paths.
+
+    Args:
+        answers: Of `segment`, for a folder of DICOM slices.
+        source: That folder.
+        folder: Made if need be.
+        options: How results are written.
+        digest: See `write_dicom`.
+        series: As given to `glint.io.volume.read_volume`.
+
+    Raises:
+        DataError: The series has gaps, or does not say which study it belongs to.
+        UsageError: The folder cannot be written.
+    """
+    from glint.io.dicom_out.headers import alias_of, read_series_headers
+    from glint.io.dicom_out.stamp import Stamp
+    from glint.io.dicom_out.write import results, write_results
+
+    headers = read_series_headers(source, series=series)
+    if options.deidentify:
+        headers = read_series_headers(source, series=series, alias=alias_of(headers[0]))
+    more = (("refine", answers.refine), ("min_ml", f"{answers.min_ml:g}"))
+    stamp = Stamp(Path(answers.model).name, digest, answers.threshold, more)
+    # Maps are as large as the scan: only fractional segmentations need them.
+    findings = [_volume_finding(answer, options.seg_type == "fractional") for answer in answers.results]
+    return write_results(folder, results(headers, findings, stamp, seg_type=options.seg_type))
+
+
 def dicom_results(
     answers: Answers, headers: "Sequence[Dataset]", options: DicomOptions, *, digest: str
 ) -> "Results":
-    """Return the answers as DICOM data sets by kind.
+    """Return the answers to a radiograph as DICOM data sets by kind.
 
     Args:
         answers: Of `segment`.
-        headers: Of the source images, see `source_headers`.
+        headers: Of the source image, see `source_headers`.
         options: How results are written.
         digest: See `write_dicom`.
     """
@@ -95,10 +165,10 @@ def dicom_results(
 
 
 def source_headers(answers: Answers, options: DicomOptions) -> "Sequence[Dataset]":
-    """Return the headers that the results take over, read again from the file.
+    """Return the header that the results of a radiograph take over, read again from the file.
 
     Raises:
-        DataError: They lack UIDs.
+        DataError: It lacks UIDs.
         UsageError: The image is not DICOM.
     """
     from glint.io.dicom_out.headers import alias_of, read_header
@@ -108,6 +178,21 @@ def source_headers(answers: Answers, options: DicomOptions) -> "Sequence[Dataset
     if options.deidentify:
         header = read_header(answers.radiograph.source, alias=alias_of(header))
     return [header]
+
+
+def _volume_finding(answer: VolumeAnswer, with_heat: bool) -> "Finding":
+    from glint.io.dicom_out.findings import Finding, box_around
+
+    mask = answer.mask
+    if mask is None:
+        raise _no_mask()
+    point = None if answer.point_ijk is None else answer.point_ijk[::-1]
+    heat = answer.heat if with_heat else None
+    return Finding(answer.query, answer.score, mask, heat, point, box_around(mask, point))
+
+
+def _no_mask() -> UsageError:
+    return UsageError("a classification has no mask to write", fix="use segment")
 
 
 def check_dicom(path: Path) -> None:
@@ -133,7 +218,7 @@ def finding_of(answer: Answer) -> "Finding":
     from glint.io.dicom_out.findings import Finding
 
     if answer.mask is None:
-        raise UsageError("a classification has no mask to write", fix="use segment")
+        raise _no_mask()
     point, box = answer.point_px, answer.box_xyxy_px
     return Finding(
         answer.query,

@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom._dicom_dict import DicomDictionary
 
 from glint.io.dicom_out.findings import Finding
 from glint.io.dicom_out.headers import alias_of, read_header
@@ -90,3 +91,54 @@ def test_header__without_a_uid_is_refused(radiograph_file: Write, tag: str) -> N
 
     with pytest.raises(DataError, match=tag):
         read_header(radiograph_file(**{tag: ""}))
+
+
+def test_canaries__of_a_thousand_elements_only_those_of_the_list_come_through(
+    radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path
+) -> None:
+    """Every text element that the standard knows, and private ones, hold a value of their own."""
+    path = radiograph_file()
+    data = pydicom.dcmread(path)
+    canaries: dict[str, str] = {}
+    for tag, (vr, _, _, retired, keyword) in DicomDictionary.items():
+        if (
+            vr in ("LO", "SH", "PN", "LT", "ST", "UT", "UC")
+            and keyword
+            and not retired
+            and tag not in data
+            and tag > 0x80000
+        ):
+            canaries[keyword] = f"ZQ{len(canaries):04d}Z"
+            setattr(data, keyword, canaries[keyword])
+    for keyword in (
+        "PatientName",
+        "PatientID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+        "InstitutionName",
+    ):
+        canaries[keyword] = f"ZQ{len(canaries):04d}Z"
+        setattr(data, keyword, canaries[keyword])
+    for n in range(400):
+        canaries[f"private {n}"] = f"ZQ{len(canaries):04d}Z"
+        data.add_new(0x00111000 + n, "LO", canaries[f"private {n}"])
+    data.save_as(path)
+    assert len(canaries) >= 1000
+    header = read_header(path)
+    open_results = write_results(tmp_path / "open", results([header], findings, stamp, picture=picture()))
+    allowed = {
+        "PatientName",
+        "PatientID",
+        "IssuerOfPatientID",
+        "StudyID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+    }
+    through = {
+        name for name, text in canaries.items() if any(text.encode() in p.read_bytes() for p in open_results)
+    }
+    assert through <= allowed
+    assert {"PatientName", "PatientID"} <= through
+    hidden = read_header(path, alias=alias_of(header))
+    for written in write_results(tmp_path / "hidden", results([hidden], findings, stamp, picture=picture())):
+        assert b"ZQ" not in written.read_bytes()

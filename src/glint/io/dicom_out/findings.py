@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Index = tuple[int, ...]
 
@@ -34,3 +35,20 @@ class Finding:
     def empty(self) -> bool:
         """Whether no voxel is in the mask."""
         return not self.mask.any()
+
+
+def box_around(mask: NDArray[np.bool_], point: Index | None) -> tuple[Index, Index] | None:
+    """Return the box around the connected part of a mask with the point in it, else around the largest part.
+
+    Args:
+        mask: (N, Y, X).
+        point: (n, y, x), or None.
+    """
+    parts, count = ndimage.label(mask)
+    if not count:
+        return None
+    number = int(parts[point]) if point is not None else 0
+    if not number:
+        number = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    edges = ndimage.find_objects(parts)[number - 1]
+    return tuple(int(edge.start) for edge in edges), tuple(int(edge.stop) for edge in edges)

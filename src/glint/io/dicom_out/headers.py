@@ -78,9 +78,12 @@ def read_series_headers(folder: Path, *, series: str = "", alias: str = "") -> l
     with quiet():
         ordered = stack(choose(find_series(folder)[0], series, where), where, fill_gaps=False)
         headers = [allowed(_read(item.path), str(item.path), alias=alias) for item in ordered.slices]
+    _check_one_frame(headers, where)
     for header in headers:
         # Directions of one series differ in their last digits; the reader takes those of the first slice, too.
         header.ImageOrientationPatient = headers[0].ImageOrientationPatient
+        if "SliceThickness" not in header:
+            header.SliceThickness = f"{slice_step_mm(headers):.9g}"
     return headers
 
 
@@ -128,6 +131,17 @@ def spacing_mm(header: Dataset) -> tuple[float, float] | None:
     """Return the pixel size (y, x), or None when the source does not say."""
     size = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
     return (float(size[0]), float(size[1])) if size else None
+
+
+def _check_one_frame(headers: Sequence[Dataset], where: str) -> None:
+    """Refuse slices that do not say, or not alike, in which study and frame of reference they are."""
+    for name in ("FrameOfReferenceUID", "StudyInstanceUID"):
+        if len({str(header.get(name, "")) for header in headers}) != 1 or not headers[0].get(name):
+            raise DataError(
+                f"the slices of the series do not have one {name}: a result would have no place",
+                where=where,
+                fix="export the series again from the archive",
+            )
 
 
 def slice_step_mm(headers: Sequence[Dataset]) -> float:

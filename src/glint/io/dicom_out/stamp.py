@@ -29,11 +29,13 @@ class Stamp:
         model: Name of the model.
         fingerprint: What tells two models of one name apart, e.g. a digest of their weights; may be "".
         threshold: Mask = map > threshold.
+        more: Names and values of further settings that change masks.
     """
 
     model: str
     fingerprint: str
     threshold: float
+    more: tuple[tuple[str, str], ...] = ()
 
     @property
     def version(self) -> str:
@@ -42,7 +44,7 @@ class Stamp:
 
     def parameters(self) -> dict[str, str]:
         """Return the settings, as algorithm identifications show them."""
-        shown = {"model": self.model, "threshold": f"{self.threshold:g}"}
+        shown = {"model": self.model, "threshold": f"{self.threshold:g}"} | dict(self.more)
         return shown | ({"weights": self.fingerprint} if self.fingerprint else {})
 
     def uid(self, kind: str, headers: Sequence[Dataset], *parts: str) -> UID:
