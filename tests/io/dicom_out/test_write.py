@@ -8,7 +8,9 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom._dicom_dict import DicomDictionary
+from pydicom.uid import XRayAngiographicImageStorage
 
+from glint.errors import DataError
 from glint.io.dicom_out.findings import Finding
 from glint.io.dicom_out.headers import alias_of, read_header
 from glint.io.dicom_out.presentation import presentation
@@ -87,8 +89,6 @@ def test_alias__replaces_everything_of_the_patient(
 
 @pytest.mark.parametrize("tag", ["StudyInstanceUID", "SOPInstanceUID"])
 def test_header__without_a_uid_is_refused(radiograph_file: Write, tag: str) -> None:
-    from glint.errors import DataError
-
     with pytest.raises(DataError, match=tag):
         read_header(radiograph_file(**{tag: ""}))
 
@@ -142,3 +142,9 @@ def test_canaries__of_a_thousand_elements_only_those_of_the_list_come_through(
     hidden = read_header(path, alias=alias_of(header))
     for written in write_results(tmp_path / "hidden", results([hidden], findings, stamp, picture=picture())):
         assert b"ZQ" not in written.read_bytes()
+
+
+@pytest.mark.parametrize("kind", [XRayAngiographicImageStorage, "1.2.3.4.5"])
+def test_header__of_another_kind_of_image_is_refused(radiograph_file: Write, kind: str) -> None:
+    with pytest.raises(DataError, match="kind of DICOM image"):
+        read_header(radiograph_file(SOPClassUID=kind))

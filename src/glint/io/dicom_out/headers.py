@@ -11,7 +11,18 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalIntraOralXRayImageStorageForProcessing,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
 from pydicom.valuerep import DA, TM
 
 from glint.errors import DataError
@@ -51,6 +62,20 @@ IMAGE = (
 REQUIRED = (*PATIENT[:2], *PATIENT[3:], *STUDY)
 """Elements that every result has; empty when the source does not say (type 2 of the standard)."""
 UTF8 = "ISO_IR 192"
+KINDS = frozenset(
+    (
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+        DigitalMammographyXRayImageStorageForPresentation,
+        DigitalMammographyXRayImageStorageForProcessing,
+        DigitalIntraOralXRayImageStorageForPresentation,
+        DigitalIntraOralXRayImageStorageForProcessing,
+        SecondaryCaptureImageStorage,
+        CTImageStorage,
+    )
+)
+"""Images with one frame a file."""
 
 
 def read_header(path: Path, *, alias: str = "") -> Dataset:
@@ -109,6 +134,12 @@ def allowed(data: Dataset, where: str, *, alias: str = "") -> Dataset:
                 fix="export the image again from the archive",
             )
         setattr(header, name, value)
+    if header.SOPClassUID not in KINDS:
+        raise DataError(
+            "results cannot be written for this kind of DICOM image",
+            where=where,
+            expected="CR, DX, mammography, intra-oral, secondary capture or CT, one frame a file",
+        )
     for name in REQUIRED:
         setattr(header, name, "")
     _copy(data, header, IMAGE if alias else (*PATIENT, *STUDY, *IMAGE))
