@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -189,3 +192,40 @@ def test_wait__doubles(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArchiveError):
         server.archive.studies(modality="CR")
     assert waits == [0.001, 0.002, 0.004, 0.008]
+
+
+def test_certificate__of_a_stranger_is_refused_and_a_named_one_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([openssl, *words.split(), *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", JSON["Content-Type"])
+            self.send_header("Content-Length", str(len(ROWS)))
+            self.end_headers()
+            self.wfile.write(ROWS)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    Thread(target=http.serve_forever, daemon=True).start()
+    address = parse_address(f"dicomweb+https://127.0.0.1:{http.server_port}/web")
+    with pytest.raises(ArchiveError, match="certificate"):
+        Archive(address).studies(modality="CR")
+    monkeypatch.setenv("GLINT_DICOMWEB_CA", str(certificate))
+    assert len(Archive(address).studies(modality="CR")) == 1
+    http.shutdown()
+    http.server_close()

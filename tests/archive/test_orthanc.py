@@ -1,6 +1,7 @@
 """Round trips with a real Orthanc: studies in, results found by QIDO, each study done once whatever is killed."""
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -170,3 +171,36 @@ def test_restart__of_the_server_while_the_watch_runs(
     assert orthanc.results() == {study.StudyInstanceUID: ONCE for study in studies}
     assert sum("tried again later" in line for line in told) >= 1
     assert states(tmp_path / "journal").count("done") == 3
+
+
+@pytest.mark.slow
+def test_kill__at_20_random_moments(
+    orthanc: Any, make_radiograph: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """30 studies; the watch is killed after a random time, the server at every fifth kill, too."""
+    stored = [make_radiograph(seed) for seed in range(30)]
+    for data in stored:
+        orthanc.archive.store([data])
+    words = [sys.executable, str(DRIVER), orthanc.address, str(tmp_path / "journal"), "never"]
+    rng, kills = random.Random(0), 0
+    while kills < 20:
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(rng.uniform(2, 6))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        else:
+            break  # everything is done
+        if kills % 5 == 0:
+            orthanc.kill()
+            orthanc.start()
+    assert subprocess.run(words, check=False).returncode == 0
+    assert orthanc.results() == {data.StudyInstanceUID: ONCE for data in stored}
+    noted = states(tmp_path / "journal")
+    with capsys.disabled():
+        print(f"\n{kills} kills, 30 studies, begun {noted.count('begin')} times, results once each")
+    assert noted.count("done") == 30
+    assert "failed" not in noted
+    assert kills > 0

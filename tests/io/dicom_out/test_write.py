@@ -1,6 +1,7 @@
 """Presentation states, secondary captures, and files of all results."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,24 @@ def test_canaries__of_a_thousand_elements_only_those_of_the_list_come_through(
 def test_header__of_another_kind_of_image_is_refused(radiograph_file: Write, kind: str) -> None:
     with pytest.raises(DataError, match="kind of DICOM image"):
         read_header(radiograph_file(SOPClassUID=kind))
+
+
+def test_results__of_a_real_radiograph(
+    stamp: Stamp, tmp_path: Path, complaints: Callable[[Path], set[str]]
+) -> None:
+    """RG1 of pydicom-data: MONOCHROME1, pixel size 0, lossy in its past, names in an old form."""
+    spec = find_spec("data_store")
+    found = (
+        list(Path(next(iter(spec.submodule_search_locations or ()))).rglob("RG1_UNCI.dcm")) if spec else []
+    )
+    if not found:
+        pytest.skip("pydicom-data is not installed")
+    header = read_header(found[0])
+    mask = np.zeros((1, header.Rows, header.Columns), dtype=bool)
+    mask[0, 300:500, 400:900] = True
+    finding = Finding("There is a mass.", 0.6, mask, None, (0, 400, 600), ((0, 300, 400), (1, 500, 900)))
+    written = results([header], [finding], stamp, picture=picture())
+    assert written["PR"].PresentationLUTShape == "INVERSE"
+    assert (written["SEG"].pixel_array == mask[0]).all()
+    for path in write_results(tmp_path / "out", written):
+        assert complaints(path) - complaints(found[0]) == set()

@@ -43,5 +43,6 @@ def capture(
     )
     # Several panels side by side: the picture as a whole has no direction in the patient.
     written["PatientOrientation"].value = ""
+    written.Laterality = ""
     written.DerivationDescription = "Overlay of GLINT; not for diagnosis"
     return written

@@ -52,7 +52,7 @@ def presentation(
         ),
         **stamp.series("PR", [header], [*parts, *(f.query for f in findings)], SERIES_NUMBER),
     )
-    written.SeriesDescription = "GLINT boxes and points"
+    written.Laterality = ""  # wanted by the standard for series of paired parts, empty when not known
     return written
 
 
