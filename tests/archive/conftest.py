@@ -17,9 +17,6 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
-pytest.importorskip("highdicom", reason="the extra dicom is not installed")
-pytest.importorskip("dicomweb_client", reason="the extra dicom is not installed")
-
 from glint.archive.address import parse_address
 from glint.archive.answers import DicomOptions
 from glint.archive.client import Archive

@@ -18,8 +18,6 @@ from pydicom.uid import (
     generate_uid,
 )
 
-pytest.importorskip("highdicom", reason="the extra dicom is not installed")
-
 from glint.io.dicom_out.findings import Finding
 from glint.io.dicom_out.stamp import Stamp
 
@@ -106,7 +104,7 @@ def series_folder(tmp_path: Path) -> Callable[..., Path]:
             data = image(plane, "CT", (study, series), InstanceNumber=n + 1)
             data.FrameOfReferenceUID, data.PositionReferenceIndicator = frame, ""
             data.ImagePositionPatient = [f"{x:.9g}" for x in origin + n * spacing[0] * turn[:, 0]]
-            data.ImageOrientationPatient = [f"{x:.12g}"[:16] for x in (*turn[:, 2], *turn[:, 1])]
+            data.ImageOrientationPatient = [f"{x:.12f}" for x in (*turn[:, 2], *turn[:, 1])]
             data.PixelSpacing, data.SliceThickness = [f"{x:.9g}" for x in spacing[1:]], f"{spacing[0]:.9g}"
             data.RescaleSlope, data.RescaleIntercept = 1, -1024
             data.save_as(folder / f"{n:03d}.dcm", enforce_file_format=True)

@@ -99,7 +99,7 @@ def _pixels(found: Sequence[Finding], seg_type: SegType) -> NDArray[Any]:
             labels[finding.mask] = number
         return labels
     if seg_type == "binary":
-        return np.stack([finding.mask for finding in found], axis=-1).astype(np.uint8)
+        return np.stack([finding.mask for finding in found], axis=-1)
     stack = np.zeros((*found[0].mask.shape, len(found)), dtype=np.float32)
     for number, finding in enumerate(found):
         heat = finding.mask if finding.heat is None else np.clip(finding.heat, 0, 1)
