@@ -44,7 +44,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Generator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            served.seen.append(dict(self.headers))
+            served.seen.append(dict(self.headers) | {"path": self.path})
             status, headers, body = served.reply(len(served.seen))
             self.send_response(status)
             for name, value in ({"Content-Length": str(len(body))} | headers).items():
@@ -144,6 +144,16 @@ def test_credentials__come_from_the_environment(server: Server, monkeypatch: pyt
     assert [seen.get("Authorization") for seen in server.seen] == [None, "Basic bWU6c2VjcmV0", "Bearer abc"]
     with pytest.raises(UsageError, match="readable on the way"):
         Archive(Address("http://archive.example/web"))
+
+
+def test_studies__are_asked_for_by_modality_and_date(server: Server) -> None:
+    server.archive.studies(modality="DX", since="20240131")
+    server.archive.studies(modality="CR")
+    first, second = (seen["path"] for seen in server.seen)
+    assert first.startswith("/web/studies?")
+    assert "ModalitiesInStudy=DX" in first
+    assert "StudyDate=20240131-" in first
+    assert "StudyDate" not in second
 
 
 def test_pages__are_all_read_and_a_server_that_ignores_offsets_ends(server: Server, monkeypatch: Any) -> None:

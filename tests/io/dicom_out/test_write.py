@@ -53,8 +53,9 @@ def test_results__pictures_come_back_and_dciodvfy_finds_no_new_error(
     radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path,
     complaints: Callable[[Path], set[str]],
 ) -> None:  # fmt: skip
-    source = radiograph_file("DX")
+    source = radiograph_file("DX", BurnedInAnnotation="YES")
     written = results([read_header(source)], findings, stamp, picture=picture())
+    assert written["SC"].BurnedInAnnotation == "YES"
     paths = dict(zip(written, write_results(tmp_path / "out", written), strict=True))
     assert list(paths) == ["SEG", "SR", "PR", "SC"]
     assert (pydicom.dcmread(paths["SC"]).pixel_array == np.asarray(picture())).all()

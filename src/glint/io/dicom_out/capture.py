@@ -45,4 +45,6 @@ def capture(
     written["PatientOrientation"].value = ""
     written.Laterality = ""
     written.DerivationDescription = "Overlay of GLINT; not for diagnosis"
+    if "BurnedInAnnotation" in header:  # the picture shows what the radiograph shows
+        written.BurnedInAnnotation = header.BurnedInAnnotation
     return written

@@ -48,6 +48,7 @@ IMAGE = (
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
+    "BurnedInAnnotation",
     # What the presentation state repeats:
     "SamplesPerPixel",
     "PhotometricInterpretation",
