@@ -27,7 +27,7 @@ def test_cut__at_every_byte_keeps_whole_lines(tmp_path: Path) -> None:
         again.note("9", "begin")
         again.close()
         assert path.read_bytes().endswith(b"}\n")
-        assert Journal(path, TASK).tries("9") == 1
+        assert Journal(path, TASK).begun("9") == 1
 
 
 def test_journal__names_no_study(tmp_path: Path) -> None:

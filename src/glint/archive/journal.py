@@ -16,9 +16,7 @@ from typing import Any, Literal
 
 from glint.errors import DataError, UsageError
 
-State = Literal["begin", "done", "failed"]
-MAX_TRIES = 5
-"""Tries of one study, those that ended with a crash included."""
+State = Literal["begin", "later", "done", "failed"]
 
 
 class Journal:
@@ -37,6 +35,7 @@ class Journal:
         self.path = path
         self._ended: set[str] = set()
         self._begun: Counter[str] = Counter()
+        self._put_off: Counter[str] = Counter()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab+")
@@ -62,16 +61,21 @@ class Journal:
         """Say whether a study is done or given up."""
         return key_of(study) in self._ended
 
-    def tries(self, study: str) -> int:
+    def begun(self, study: str) -> int:
         """Return how often a study was begun."""
         return self._begun[key_of(study)]
+
+    def crashes(self, study: str) -> int:
+        """Return how often the process ended while it was at an open study, for whatever reason."""
+        key = key_of(study)
+        return self._begun[key] - self._put_off[key]
 
     def note(self, study: str, state: State, **facts: Any) -> None:
         """Add a line and wait until it is on disk.
 
         Args:
             study: StudyInstanceUID.
-            state: "begin" before the work, "done" or "failed" after it.
+            state: "begin" before the work; "done", "failed", or "later" when it has to be tried again, after it.
             facts: What else to say; no values of a patient.
         """
         key = key_of(study)
@@ -82,6 +86,8 @@ class Journal:
     def _count(self, key: str, state: str) -> None:
         if state == "begin":
             self._begun[key] += 1
+        elif state == "later":
+            self._put_off[key] += 1
         else:
             self._ended.add(key)
 
