@@ -124,7 +124,14 @@ def test_watch__a_study_that_still_grows_is_left_for_later(
     ]
 
 
-@pytest.mark.parametrize("moment", ["before store", "after store", "after fetch"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "after store",
+        pytest.param("before store", marks=pytest.mark.slow),
+        pytest.param("after fetch", marks=pytest.mark.slow),
+    ],
+)
 def test_kill__every_study_is_done_once(
     orthanc: Any, studies: list[pydicom.Dataset], tmp_path: Path, moment: str
 ) -> None:
