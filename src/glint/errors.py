@@ -1,6 +1,6 @@
 """Every error a user can meet: what happened, where, what was expected, what to do.
 
-Exit statuses (documented in docs/errors.md): 2 usage or configuration, 3 data, 4 weights, 5 training,
+Exit statuses (documented in docs/errors.md): 2 usage or configuration, 3 data, 4 weights, 5 training, 7 archive,
 70 a bug of ours. Code that reads user input raises these; `assert` is for impossible states only.
 """
 
@@ -59,3 +59,23 @@ class TrainingError(GlintError):
     """Training cannot go on (non-finite loss, run that does not fit its checkpoint ...)."""
 
     code, exit_status = "GL500", 5
+
+
+class ArchiveError(GlintError):
+    """A DICOMweb archive cannot be reached, or refuses.
+
+    Args:
+        what: As in GlintError.
+        where: As in GlintError.
+        expected: As in GlintError.
+        fix: As in GlintError.
+        transient: Whether trying again may help.
+    """
+
+    code, exit_status = "GL700", 7
+
+    def __init__(
+        self, what: str, *, where: str = "", expected: str = "", fix: str = "", transient: bool = False
+    ) -> None:
+        self.transient = transient
+        super().__init__(what, where=where, expected=expected, fix=fix)

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import glint
+from glint.cli.archive import watch
 from glint.cli.bench import bench
 from glint.cli.check import check
 from glint.cli.demo import demo
@@ -30,7 +31,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Ask a chest X-ray in free text: score, point, box, mask. Research software, not a medical device.",
 )
-for _command in (check, classify, ground, segment, demo, phantom, phantom_ct, pretrain, train, evaluate):
+for _command in (
+    check,
+    classify,
+    ground,
+    segment,
+    demo,
+    phantom,
+    phantom_ct,
+    pretrain,
+    train,
+    evaluate,
+    watch,
+):
     app.command()(_command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from glint.archive.address import is_archive
+from glint.cli.archive import segment_archive
+from glint.cli.dicom import Deidentify, DicomOut, SegType, Store, Words, dicom_output, refuse_files
 from glint.cli.show import show
 
 if TYPE_CHECKING:
     from glint.io.radiograph import Radiograph
     from glint.io.volume import Volume
-    from glint.results import Task
+    from glint.results import Answers, Task
+    from glint.volume_results import VolumeAnswers
 
 CT = "CT volumes"
 NIFTI = (".nii.gz", ".nii")
@@ -62,7 +66,9 @@ Overlap = Annotated[
 ]
 Series = Annotated[
     str,
-    typer.Option(help="Which series of a folder or archive: its number, alias or UID (glint check lists them)."),
+    typer.Option(
+        help="Which series of a folder or archive: its number, alias or UID (glint check lists them)."
+    ),
 ]
 FillGaps = Annotated[
     bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices.", rich_help_panel=CT)
@@ -154,14 +160,28 @@ def segment(
     series: Series = "",
     fill_gaps: FillGaps = False,
     add_hu: AddHu = 0.0,
+    dicom_out: DicomOut = None,
+    seg_type: SegType = "binary",
+    deidentify: Deidentify = False,
+    store: Store = False,
 ) -> None:
-    """Score texts and outline what they speak of, on the pixel grid of an X-ray or the voxel grid of a CT."""
+    """Score texts and outline what they speak of, on the pixel grid of an X-ray or the voxel grid of a CT.
+
+    IMAGE may be the address of a study: dicomweb://HOST[:PORT]/PATH/studies/UID[/series/UID].
+    """
+    words = Words(dicom_out, seg_type, deidentify, store)
+    if is_archive(image):
+        refuse_files(png, output)
+        segment_archive(image, query or [], model or DEFAULT_MODEL, device, threshold, words, as_json=as_json)
+        return
+    write_dicom = dicom_output(image, words, series)
     reading = {"series": series, "fill_gaps": fill_gaps, "add_hu": add_hu}
     options = {"threshold": threshold, "refine": refine, "min_ml": min_ml, "overlap": overlap}
-    _answer("segment", Asked(image, query or [], model, device, as_json, png, reading, options, output, heat))
+    asked = Asked(image, query or [], model, device, as_json, png, reading, options, output, heat)
+    write_dicom(_answer("segment", asked))
 
 
-def _answer(task: "Task", asked: Asked) -> None:
+def _answer(task: "Task", asked: Asked) -> "Answers | VolumeAnswers":
     """Check everything that can be checked early, then answer, write files, print."""
     from glint.api import DEFAULT_CT_MODEL, check_kind, load
     from glint.infer.predict import check_queries
@@ -192,6 +212,7 @@ def _answer(task: "Task", asked: Asked) -> None:
         show(answers)
     for path, _ in written:
         sys.stderr.write(f"wrote {path}\n")
+    return answers
 
 
 def _read(asked: Asked, *, is_volume: bool) -> "Radiograph | Volume":

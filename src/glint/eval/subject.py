@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glint.errors import DataError
+from glint.io.sources import Source
 from glint.io.volume_nifti import read_nifti
 from glint.phantom.ct.schema import CT_KINDS, HELD_OUT
 from glint.phantom.schema import HELD_OUT_COMBINATIONS, KINDS
@@ -57,7 +58,7 @@ def read_png(path: Path) -> Mask:
 
 def read_nifti_mask(path: Path) -> Mask:
     """Return a mask (Z, Y, X); errors as in glint.io.volume_nifti."""
-    return read_nifti(path).values > 0.5
+    return read_nifti(Source.of(path)).values > 0.5
 
 
 CXR = Subject(

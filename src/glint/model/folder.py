@@ -14,7 +14,7 @@ import glint.weights
 from glint.atomic import write_text, write_whole
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError, WeightsError
-from glint.model.checksums import write_sums
+from glint.model.checksums import sha256, write_sums
 from glint.model.glint import GlintModel
 from glint.model.weights import check_keys, read_safetensors
 
@@ -93,6 +93,19 @@ def reads_volumes(name: str | Path) -> bool | None:
         return recipe["data"].get("volume") is not None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def model_digest(name: str | Path) -> str:
+    """Return 16 hexadecimal digits that tell the weights of a model from others of the same name.
+
+    Raises:
+        UsageError: No such folder and no packaged model of that name.
+        WeightsError: The weights are missing.
+    """
+    weights = _find(str(name)) / WEIGHTS_FILE
+    if not weights.is_file():
+        raise WeightsError("the model folder is incomplete", where=str(weights), fix="copy the folder again")
+    return sha256(weights)[:16]
 
 
 def _find(name: str) -> Path:

@@ -1,0 +1,232 @@
+"""From answers to DICOM results: which headers, which findings, which stamp."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glint.errors import UsageError
+from glint.results import Answer, Answers
+
+if TYPE_CHECKING:  # needs the extra dicom
+    from pydicom.dataset import Dataset
+
+    from glint.io.dicom_out.findings import Finding
+    from glint.io.dicom_out.segmentation import SegType
+    from glint.io.dicom_out.write import Results
+
+PICTURE_SIDE_PX = 1024
+"""Longest side of a panel of the secondary capture."""
+
+
+@dataclass(frozen=True, slots=True)
+class DicomOptions:
+    """How results are written.
+
+    Attributes:
+        seg_type: "binary", "labelmap" or "fractional".
+        deidentify: Replace the patient by an alias of the study.
+    """
+
+    seg_type: "SegType" = "binary"
+    deidentify: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot work before time is spent.
+
+        Raises:
+            UsageError: Unknown kind of segmentation, or the extra `dicom` is not installed.
+        """
+        if find_spec("highdicom") is None:
+            raise UsageError("highdicom is not installed", fix='pip install "glint-radiology[dicom]"')
+        from glint.io.dicom_out.segmentation import SEG_TYPES
+
+        if self.seg_type not in SEG_TYPES:
+            raise UsageError(
+                f"there is no segmentation type '{self.seg_type}'",
+                where="--seg-type",
+                expected=", ".join(SEG_TYPES),
+            )
+
+
+class VolumeAnswer(Protocol):
+    """What is needed of an answer about a CT."""
+
+    @property
+    def query(self) -> str: ...  # noqa: D102
+    @property
+    def score(self) -> float: ...  # noqa: D102
+    @property
+    def point_ijk(self) -> tuple[int, int, int] | None: ...  # noqa: D102
+    @property
+    def mask(self) -> NDArray[np.bool_] | None: ...  # noqa: D102
+    @property
+    def heat(self) -> NDArray[np.float32] | None: ...  # noqa: D102
+
+
+class VolumeAnswers(Protocol):
+    """What is needed of the answers about a CT."""
+
+    @property
+    def model(self) -> str: ...  # noqa: D102
+    @property
+    def threshold(self) -> float: ...  # noqa: D102
+    @property
+    def refine(self) -> str: ...  # noqa: D102
+    @property
+    def min_ml(self) -> float: ...  # noqa: D102
+    @property
+    def results(self) -> "Sequence[VolumeAnswer]": ...  # noqa: D102
+
+
+def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest: str) -> list[Path]:
+    """Write the answers to a radiograph as DICOM files and return their paths.
+
+    Args:
+        answers: Of `segment`, for a DICOM file.
+        folder: Made if need be.
+        options: How results are written.
+        digest: What tells the model from others of its name (glint.model.folder.model_digest).
+
+    Raises:
+        DataError: The file does not say which image of which study it is.
+        UsageError: The image is not DICOM, or the folder cannot be written.
+    """
+    from glint.io.dicom_out.write import write_results
+
+    return write_results(
+        folder, dicom_results(answers, source_headers(answers, options), options, digest=digest)
+    )
+
+
+def write_volume_dicom(
+    answers: VolumeAnswers,
+    source: Path,
+    folder: Path,
+    options: DicomOptions,
+    *,
+    digest: str,
+    series: str = "",
+) -> list[Path]:
+    """Write the answers about a CT as DICOM files (segmentation and report) and return their paths.
+
+    Args:
+        answers: Of `segment`, for a folder of DICOM slices.
+        source: That folder.
+        folder: Made if need be.
+        options: How results are written.
+        digest: See `write_dicom`.
+        series: As given to `glint.io.volume.read_volume`.
+
+    Raises:
+        DataError: The series has gaps, or does not say which study it belongs to.
+        UsageError: The folder cannot be written.
+    """
+    from glint.io.dicom_out.headers import alias_of, read_series_headers
+    from glint.io.dicom_out.stamp import Stamp
+    from glint.io.dicom_out.write import results, write_results
+
+    headers = read_series_headers(source, series=series)
+    if options.deidentify:
+        headers = read_series_headers(source, series=series, alias=alias_of(headers[0]))
+    more = (("refine", answers.refine), ("min_ml", f"{answers.min_ml:g}"))
+    stamp = Stamp(Path(answers.model).name, digest, answers.threshold, more)
+    # Maps are as large as the scan: only fractional segmentations need them.
+    findings = [_volume_finding(answer, options.seg_type == "fractional") for answer in answers.results]
+    return write_results(folder, results(headers, findings, stamp, seg_type=options.seg_type))
+
+
+def dicom_results(
+    answers: Answers, headers: "Sequence[Dataset]", options: DicomOptions, *, digest: str
+) -> "Results":
+    """Return the answers to a radiograph as DICOM data sets by kind.
+
+    Args:
+        answers: Of `segment`.
+        headers: Of the source image, see `source_headers`.
+        options: How results are written.
+        digest: See `write_dicom`.
+    """
+    from glint.io.dicom_out.stamp import Stamp
+    from glint.io.dicom_out.write import results
+    from glint.io.picture import overlay
+
+    # A model folder may stand under somebody's name: the last part says enough.
+    stamp = Stamp(Path(answers.model).name, digest, answers.threshold)
+    panels = [answer.panel() for answer in answers]
+    picture = overlay(answers.radiograph.pixels, panels, max_side_px=PICTURE_SIDE_PX)
+    return results(
+        headers, [finding_of(answer) for answer in answers], stamp, seg_type=options.seg_type, picture=picture
+    )
+
+
+def source_headers(answers: Answers, options: DicomOptions) -> "Sequence[Dataset]":
+    """Return the header that the results of a radiograph take over, read again from the file.
+
+    Raises:
+        DataError: It lacks UIDs.
+        UsageError: The image is not DICOM.
+    """
+    from glint.io.dicom_out.headers import alias_of, read_header
+
+    check_dicom(answers.radiograph.source)
+    header = read_header(answers.radiograph.source)
+    if options.deidentify:
+        header = read_header(answers.radiograph.source, alias=alias_of(header))
+    return [header]
+
+
+def _volume_finding(answer: VolumeAnswer, with_heat: bool) -> "Finding":
+    from glint.io.dicom_out.findings import Finding, box_around
+
+    mask = answer.mask
+    if mask is None:
+        raise _no_mask()
+    point = None if answer.point_ijk is None else answer.point_ijk[::-1]
+    heat = answer.heat if with_heat else None
+    return Finding(answer.query, answer.score, mask, heat, point, box_around(mask, point))
+
+
+def _no_mask() -> UsageError:
+    return UsageError("a classification has no mask to write", fix="use segment")
+
+
+def check_dicom(path: Path) -> None:
+    """Refuse an image that belongs to no study.
+
+    Raises:
+        UsageError: Neither a DICOM file nor a folder.
+    """
+    if path.is_dir():
+        return  # of slices: their reader says what is wrong with them
+    is_dicom = False
+    if path.is_file():
+        with path.open("rb") as stream:
+            is_dicom = stream.read(132)[128:] == b"DICM"
+    if not is_dicom:
+        raise UsageError(
+            "results can be written as DICOM for DICOM images only: they belong to a patient and a study",
+            where=str(path),
+            fix="leave out --dicom-out, or name the DICOM file",
+        )
+
+
+def finding_of(answer: Answer) -> "Finding":
+    """Return an answer on a radiograph as the writers take it: axes (1, Y, X)."""
+    from glint.io.dicom_out.findings import Finding
+
+    if answer.mask is None:
+        raise _no_mask()
+    point, box = answer.point_px, answer.box_xyxy_px
+    return Finding(
+        answer.query,
+        answer.score,
+        answer.mask[None],
+        None if answer.heat is None else answer.heat[None],
+        None if point is None else (0, point[1], point[0]),
+        None if box is None else ((0, box[1], box[0]), (1, box[3], box[2])),
+    )

@@ -1,0 +1,115 @@
+"""Options of `glint segment` that write answers as DICOM."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from glint.archive.answers import DicomOptions
+    from glint.io.dicom_out import segmentation
+    from glint.results import Answers
+    from glint.volume_results import VolumeAnswers
+
+DICOM = "DICOM results"
+DicomOut = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write SEG, structured report, presentation state and overlay for the study of a DICOM image.",
+        rich_help_panel=DICOM,
+    ),
+]
+SegType = Annotated[
+    str, typer.Option(metavar="TYPE", help="binary, labelmap or fractional.", rich_help_panel=DICOM)
+]
+Deidentify = Annotated[
+    bool,
+    typer.Option("--deidentify", help="Write an alias in place of the patient.", rich_help_panel=DICOM),
+]
+Store = Annotated[
+    bool,
+    typer.Option(
+        "--store", help="Send results to the archive that the image is from.", rich_help_panel=DICOM
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The options as given."""
+
+    dicom_out: Path | None
+    seg_type: str
+    deidentify: bool
+    store: bool
+
+    def options(self) -> "DicomOptions":
+        """Return how results are written.
+
+        Raises:
+            UsageError: Unknown kind of segmentation, or the extra `dicom` is missing.
+        """
+        from glint.archive.answers import DicomOptions
+
+        options = DicomOptions(cast("segmentation.SegType", self.seg_type), self.deidentify)
+        options.check()
+        return options
+
+
+def dicom_output(image: Path, words: Words, series: str = "") -> "Callable[[Answers | VolumeAnswers], None]":
+    """Check the options before anything is computed; return what writes the files afterwards.
+
+    Args:
+        image: As given.
+        words: The options.
+        series: Which series of a folder.
+
+    Raises:
+        UsageError: Options that do not fit together, not a DICOM image, or the extra `dicom` is missing.
+    """
+    from glint.archive.answers import check_dicom, write_dicom, write_volume_dicom
+    from glint.errors import UsageError
+
+    folder = words.dicom_out
+    if words.store:
+        raise UsageError("--store is for images of an archive", expected="dicomweb://HOST/PATH/studies/UID")
+    if folder is None:
+        if words.deidentify or words.seg_type != "binary":
+            raise UsageError(
+                "--seg-type and --deidentify are for DICOM results", fix="add --dicom-out FOLDER"
+            )
+        return lambda answers: None
+    options = words.options()
+    check_dicom(image)
+
+    def write(answers: "Answers | VolumeAnswers") -> None:
+        from glint.model.folder import model_digest
+        from glint.results import Answers
+
+        digest = model_digest(answers.model)
+        if isinstance(answers, Answers):
+            written = write_dicom(answers, folder, options, digest=digest)
+        else:
+            written = write_volume_dicom(answers, image, folder, options, digest=digest, series=series)
+        for path in written:
+            sys.stderr.write(f"wrote {path}\n")
+
+    return write
+
+
+def refuse_files(png: Path | None, output: Path | None) -> None:
+    """Refuse single pictures for a study, which has any number of images.
+
+    Raises:
+        UsageError: One of them was asked for.
+    """
+    from glint.errors import UsageError
+
+    if png is not None or output is not None:
+        raise UsageError(
+            "--png and --output are for image files", fix="write DICOM results: --dicom-out FOLDER"
+        )
