@@ -75,3 +75,20 @@ def test_masked_prediction__gradient_reaches_every_part_but_the_teacher(name: st
     objective.update_teacher()
     moved = [float((p - b).mean()) for p, b in zip(objective.teacher.parameters(), before, strict=True)]
     assert moved == pytest.approx([1 - 0.996] * len(moved), abs=1e-4)
+
+
+@given(seed=st.integers(0, 100), block=st.sampled_from([8, 12, 16]), ratio=st.floats(0.3, 0.7))
+def test_block_mask__is_blocks_in_three_dimensions(seed: int, block: int, ratio: float):
+    mask = block_mask(2, (24, 32, 40), block, ratio, seeded(seed))
+    assert mask.shape == (2, 24, 32, 40)
+    for axis in (1, 2, 3):  # inside a block neighbours agree along every axis
+        changes = (mask.diff(dim=axis)).movedim(axis, 1).flatten(2).any(2).sum(1)
+        assert int(changes.max()) <= -(-mask.shape[axis] // block)
+
+
+def test_normalised_cells__of_volumes_in_token_order():
+    images = torch.rand(1, 2, 4, 8, 8, generator=seeded(0))
+    cells = normalised_cells(images, (2, 4, 4))
+    assert cells.shape == (1, 8, 32)
+    box = images[0].mean(0)[2:4, 0:4, 4:8].flatten()  # token (1, 0, 1)
+    torch.testing.assert_close(cells[0, 5], (box - box.mean()) / (box.var() + 1e-4).sqrt())

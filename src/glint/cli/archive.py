@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -114,16 +114,13 @@ def _question(
     from glint.infer.predict import check_queries, check_threshold
     from glint.io.untrusted import read_radiograph
     from glint.model.folder import model_digest
-    from glint.results import Answers
 
     texts = check_queries(query)
     check_threshold(threshold)
     loaded, digest = load(model, device=device), model_digest(model)
 
     def ask(path: Path) -> "Answers":
-        answers = loaded.segment(read_radiograph(path), texts, threshold=threshold)
-        assert isinstance(answers, Answers)  # of a radiograph
-        return answers
+        return cast("Answers", loaded.segment(read_radiograph(path), texts, threshold=threshold))
 
     return Question(ask, digest, options)
 

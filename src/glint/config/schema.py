@@ -26,8 +26,9 @@ class DataConfig(Settings):
     """Up to so many studies of one patient come into a batch together, when the manifest has a column patient_id:
     hard negatives, which differ in their findings and hardly in anything else. 1 draws studies one by one."""
     augment: float = Field(1.0, ge=0, le=1)
-    """Strength of small rotation, scale, shift, contrast, noise; 0 leaves images as they are. Never a flip: sentences
-    name sides. Short runs from random weights learn more with less of it (docs/results.md)."""
+    """Strength of small rotation, scale, shift, contrast, noise; 0 leaves images as they are. CT volumes: level,
+    contrast and noise only, their place varies by the cut of the crop. Never a flip: sentences name sides. Short runs
+    from random weights learn more with less of it (docs/results.md)."""
     limit: int = Field(0, ge=0)
     """Use only the first so many training studies; 0 means all."""
 
@@ -188,6 +189,7 @@ class PretrainConfig(Settings):
     jepa: dense latent prediction with deep supervision of V-JEPA 2.1, for vision transformers in 2D and 3D."""
     mask_ratio: float = Field(0.6, gt=0, lt=1)
     mask_block_px: int = Field(32, ge=8)
+    """Side of the hidden blocks, pixels or voxels. masked hides cubes of volumes, jepa columns through all slices."""
     ema: float = Field(0.996, gt=0, lt=1)
     pixel_weight: float = Field(1.0, ge=0)
     """masked: weight of the pixels."""

@@ -16,7 +16,7 @@ NOISE = 0.03  # largest standard deviation
 
 
 def augment_volume(batch: PairBatch, generator: torch.Generator, strength: float = 1.0) -> PairBatch:
-    """Return the batch with changed volumes in [0, 1]; padding stays 0.
+    """Return the batch with changed volumes in [0, 1]; padding stays as it is, air.
 
     Args:
         batch: Volumes (B, C, Z, Y, X) uint8 on any device.
@@ -32,5 +32,6 @@ def augment_volume(batch: PairBatch, generator: torch.Generator, strength: float
     level, gain, sigma = drawn(-LEVEL, LEVEL), 1 + drawn(-GAIN, GAIN), drawn(0, NOISE)
     # One noise for all volumes, at another amplitude each: drawing it for each costs more than the encoder's stem.
     noise = torch.randn(batch.images.shape[2:], generator=generator).to(device)
-    images = (batch.images.float() / 255 - 0.5).mul_(gain).add_(0.5 + level).add_(sigma * noise)
-    return replace(batch, images=images.clamp_(0, 1).mul_(batch.valid_px[:, None]))
+    plain = batch.images.float() / 255
+    changed = (plain - 0.5).mul_(gain).add_(0.5 + level).add_(sigma * noise).clamp_(0, 1)
+    return replace(batch, images=torch.where(batch.valid_px[:, None], changed, plain))

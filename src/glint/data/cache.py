@@ -1,21 +1,14 @@
-"""Images decoded once into one array on disk, because decoding costs more than a training step can wait.
+"""Radiographs decoded once into one array on disk, because decoding costs more than a training step can wait.
 
     CACHE/train-192px-<key>/images.npy   uint8 (N, size, size), memory mapped
                             index.json   kept study ids, rectangle of each image inside its padding, skipped studies
 
 The key covers the manifest rows, the size and time of every image file, the input size and the version of the
-preprocessing: whatever changes, a new cache is built and the old one is removed. A cache appears by one rename.
-Threads decode: codecs work outside the interpreter lock, and processes would need a guarded main script.
+preprocessing: whatever changes, a new cache is built and the old one is removed (data/store.py).
 """
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glint.data.manifest import Study
+from glint.data.store import INDEX, content_key, decode_all, stored
 from glint.errors import GlintError
 from glint.io.radiograph import letterbox, read_radiograph
 
 PREPROCESSING_VERSION = 1
-MIN_PER_WORKER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,79 +62,36 @@ def open_cache(
         name: Beginning of the folder's name; an older cache of the same name and size is removed.
         workers: Decoding threads; 0 means one per core.
     """
-    prefix = f"{name}-{size_px}px-"
-    folder = root / (prefix + _key(studies, size_px))
-    if not (folder / "index.json").is_file():
-        root.mkdir(parents=True, exist_ok=True)
-        _build(studies, size_px, folder, workers)
-        for old in root.glob(prefix + "*"):
-            if old != folder and ".tmp" not in old.name:
-                shutil.rmtree(old, ignore_errors=True)
-    index = json.loads((folder / "index.json").read_text())
+    key = content_key(f"{PREPROCESSING_VERSION}|{size_px}", ((s.study_id, s.image) for s in studies))
+    folder = stored(root, f"{name}-{size_px}px", key, lambda part: _build(studies, size_px, part, workers))
+    index = json.loads((folder / INDEX).read_text())
     pixels: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
     frame = np.array(index["frame"], dtype=np.int32).reshape(-1, 4)
     return ImageCache(pixels, frame, index["kept"], index["skipped"], folder)
 
 
-def cache_root(manifest: Path) -> Path:
-    """Return the folder for caches: beside the manifest, or under GLINT_HOME where that cannot be written."""
-    if os.access(manifest.parent, os.W_OK):
-        return manifest.parent / ".glint-cache"
-    home = Path(os.environ.get("GLINT_HOME") or Path.home() / ".cache" / "glint")
-    return home / "images" / hashlib.sha256(str(manifest.resolve()).encode()).hexdigest()[:12]
-
-
-def _key(studies: Sequence[Study], size_px: int) -> str:
-    """Return 16 hex digits that change with anything that changes the pixels."""
-    digest = hashlib.sha256(f"{PREPROCESSING_VERSION}|{size_px}".encode())
-    for study in studies:
-        stat = study.image.stat()
-        digest.update(f"|{study.study_id}|{study.image.name}|{stat.st_size}|{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
-
-
 def _build(studies: Sequence[Study], size_px: int, folder: Path, workers: int) -> None:
-    """Decode everything into a temporary folder beside the target, then rename."""
-    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-    try:
-        pixels = np.lib.format.open_memmap(
-            temporary / "images.npy", mode="w+", dtype=np.uint8, shape=(len(studies), size_px, size_px)
-        )
-        kept: list[int] = []
-        frame: list[list[int]] = []
-        skipped: dict[str, str] = {}
-        for position, decoded in enumerate(_decode_all([study.image for study in studies], size_px, workers)):
-            if isinstance(decoded, str):
-                skipped[studies[position].study_id] = decoded
-                continue
-            pixels[len(kept)], rectangle = decoded
-            kept.append(position)
-            frame.append(rectangle)
-        pixels.flush()
-        # Unread studies leave empty rows at the end; `frame` says how many rows count.
-        (temporary / "index.json").write_text(json.dumps({"kept": kept, "frame": frame, "skipped": skipped}))
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "index.json").is_file():  # else another process was first, with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Decode everything into a folder."""
+    pixels = np.lib.format.open_memmap(
+        folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(studies), size_px, size_px)
+    )
+    kept: list[int] = []
+    frame: list[list[int]] = []
+    skipped: dict[str, str] = {}
+    images = [study.image for study in studies]
+    for position, decoded in enumerate(decode_all(images, partial(decode_image, size_px=size_px), workers)):
+        if isinstance(decoded, str):
+            skipped[studies[position].study_id] = decoded
+            continue
+        pixels[len(kept)], rectangle = decoded
+        kept.append(position)
+        frame.append(rectangle)
+    pixels.flush()
+    # Unread studies leave empty rows at the end; `frame` says how many rows count.
+    (folder / INDEX).write_text(json.dumps({"kept": kept, "frame": frame, "skipped": skipped}))
 
 
 Decoded = tuple[NDArray[np.uint8], list[int]]
-
-
-def _decode_all(images: Sequence[Path], size_px: int, workers: int) -> Iterator[Decoded | str]:
-    """Yield pixels and frame of each image in order, or the reason why it cannot be read."""
-    count = workers or min(os.cpu_count() or 1, len(images) // MIN_PER_WORKER)
-    decode = partial(decode_image, size_px=size_px)
-    if count < 2:
-        yield from map(decode, images)
-        return
-    # Readers silence library warnings for a moment, which is not thread-safe: this puts the filters back for certain.
-    with warnings.catch_warnings(), ThreadPoolExecutor(count) as pool:
-        yield from pool.map(decode, images)
 
 
 def decode_image(path: Path, size_px: int) -> Decoded | str:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from glint.config.schema import DataConfig
-from glint.data.cache import ImageCache, cache_root, open_cache
+from glint.data.cache import ImageCache, open_cache
 from glint.data.manifest import Study, few, read_manifest
+from glint.data.store import cache_root
 from glint.data.volumes import VolumeCache, open_volumes
 from glint.errors import DataError
 from glint.text.semantics import Sentence, flip_polarity, sentences
@@ -68,7 +69,7 @@ class PairDataset:
         split: Which split.
         cfg: Data settings; `limit` counts training studies only.
         with_reports: False for self-supervised training, which sees images only.
-        workers: Decoding threads for radiographs; 0 means one per core.
+        workers: Decoding threads; 0 means one per core.
 
     Raises:
         DataError: Broken manifest, or more than a tenth of the studies cannot be read.
@@ -92,7 +93,7 @@ class PairDataset:
         self.cache: ImageCache | VolumeCache = (
             open_cache(studies, cfg.size_px, cache_root(manifest), name, workers=workers)
             if cfg.volume is None
-            else open_volumes(studies, cfg.volume, cache_root(manifest), name)
+            else open_volumes(studies, cfg.volume, cache_root(manifest), name, workers=workers)
         )
         self.skipped: dict[str, str] = dict(self.cache.skipped)
         reports = [self._read_report(studies[k]) if with_reports else [] for k in self.cache.kept]
@@ -194,6 +195,18 @@ def fixed_batches(dataset: PairDataset, batch_size: int) -> Iterator[PairBatch]:
     ):  # a last single study would have nothing to contrast with
         members = np.arange(start, min(start + batch_size, len(dataset)))
         yield dataset.batch(members, np.random.default_rng((0, 2, start)))
+
+
+@dataclass(frozen=True, slots=True)
+class FixedBatches:
+    """`fixed_batches` made anew at every pass: a validation split of volumes does not fit into memory."""
+
+    dataset: PairDataset
+    batch_size: int
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """Go through the split once."""
+        return fixed_batches(self.dataset, self.batch_size)
 
 
 @lru_cache(maxsize=4)

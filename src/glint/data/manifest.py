@@ -13,20 +13,21 @@ import pyarrow.parquet as pq
 from glint.errors import DataError
 
 COLUMNS = ("study_id", "split", "image", "report")
-OPTIONAL = ("patient_id",)
+OPTIONAL = ("patient_id", "reconstructions")
 FEW = 5  # names listed in a message before "and n more"
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One image and its report.
+    """One image, or several reconstructions of one scan, and its report.
 
     Attributes:
         study_id: Unique in the manifest.
         split: "train", "val", "test" or another name.
-        image: File of the image.
+        image: File of the image; a CT scan may be a folder of DICOM slices.
         report: Text file of the report, UTF-8.
         patient_id: Whose study it is; the study's own id where the manifest does not say.
+        reconstructions: Further images of the same CT scan, of which training shows one at a time.
     """
 
     study_id: str
@@ -34,6 +35,12 @@ class Study:
     image: Path
     report: Path
     patient_id: str
+    reconstructions: tuple[Path, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image and its further reconstructions."""
+        return (self.image, *self.reconstructions)
 
 
 def read_manifest(path: str | Path, split: str | None = None) -> list[Study]:
@@ -53,6 +60,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Study]:
             _inside(path, row["image"]),
             _inside(path, row["report"]),
             row["patient_id"],
+            tuple(_inside(path, name) for name in row["reconstructions"]),
         )
         for row in rows
         if split in (None, row["split"])
@@ -62,7 +70,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[Study]:
         raise DataError(
             f"the manifest has no study in split '{split}'", where=str(path), expected=f"one of: {present}"
         )
-    missing = [str(f) for study in studies for f in (study.image, study.report) if not f.is_file()]
+    missing = [str(f) for study in studies for f in (*study.images, study.report) if not f.exists()]
     if missing:
         raise DataError(
             f"{len(missing)} files of the manifest are missing: {few(missing)}",
@@ -78,8 +86,8 @@ def few(names: list[str]) -> str:
     return ", ".join(names[:FEW]) + more
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the columns as text, one dictionary a study; "patient_id" falls back to the study's id."""
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the columns, one dictionary a study; "patient_id" falls back to the study's id."""
     if not path.is_file():
         raise DataError(
             "there is no manifest",
@@ -100,6 +108,14 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             where=str(path),
             expected=f"columns {', '.join(COLUMNS)}; found {', '.join(table.column_names)}",
         )
+    if "reconstructions" in table.column_names and not pa.types.is_list(
+        table.schema.field("reconstructions").type
+    ):
+        raise DataError(
+            "the column 'reconstructions' does not hold lists",
+            where=str(path),
+            expected="a list of paths in each row (Parquet list<string>), empty or null where there is none",
+        )
     optional = [name for name in OPTIONAL if name in table.column_names]
     rows: list[dict[str, Any]] = table.select([*COLUMNS, *optional]).to_pylist()
     empty = [str(i) for i, row in enumerate(rows) if any(row[name] in (None, "") for name in COLUMNS)]
@@ -107,12 +123,13 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         raise DataError(f"rows with empty cells: {few(empty)} (counted from 0)", where=str(path))
     return [
         {"patient_id": str(row.get("patient_id") or row["study_id"])}
+        | {"reconstructions": [str(name) for name in row.get("reconstructions") or []]}
         | {name: str(row[name]) for name in COLUMNS}
         for row in rows
     ]
 
 
-def _check_unique(rows: list[dict[str, str]], path: Path) -> None:
+def _check_unique(rows: list[dict[str, Any]], path: Path) -> None:
     """Refuse a study that is listed twice: it could sit in two splits."""
     seen: set[str] = set()
     twice = [row["study_id"] for row in rows if row["study_id"] in seen or seen.add(row["study_id"])]

@@ -1,19 +1,18 @@
 """CT scans laid out once into one file on disk: reading and resampling one costs seconds, a training step has less.
 
     CACHE/train-ct-<key>/voxels.i16   int16 Hounsfield units of all scans, one after another, memory mapped
-                         index.json   kept study ids, shapes, skipped studies
+                         index.json   kept study ids, shapes of their scans, skipped studies
 
-Hounsfield units rather than windowed grey values, so that windows stay a matter of the recipe. What a recipe's crop
-does not hold of a scan is cut away at random places: sentences about it are then not true of the crop, so a crop should
-hold the chest (docs/data.md). A scan smaller than the crop is placed at random inside air, which is not valid.
+Hounsfield units, two bytes for all windows, rather than windowed grey values: windows and crop stay a matter of the
+recipe, and changing them builds nothing anew. What a crop does not hold of a scan is cut away at random places:
+sentences about it are then not true of the crop, so a crop should hold the chest (docs/data.md). A scan smaller than
+the crop is placed at random inside air, which is not valid.
 """
 
-import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,19 @@ from torch import Tensor
 
 from glint.config.volume import VolumeConfig
 from glint.data.manifest import Study
+from glint.data.store import INDEX, content_key, decode_all, stored
 from glint.errors import GlintError
 from glint.io.ct import lay_out, windowed
+from glint.io.hounsfield import AIR_HU
 from glint.io.volume import read_volume
+from glint.io.voxel_grid import Lengths, Triple
 
 LAYOUT_VERSION = 1
-AIR_HU = -1000
-Triple = tuple[int, int, int]
+VOXELS = "voxels.i16"
+NOT_VALID = -32768
+"""What stands in the file where a scanner saw nothing (corners of a scan that was made straight)."""
+
+HU = NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +42,39 @@ class VolumeCache:
     """Laid-out scans of one split.
 
     Attributes:
-        voxels: All scans one after another, int16 HU.
-        shapes: (Z, Y, X) of each.
-        starts: Where each begins in `voxels`.
+        voxels: All scans one after another, int16 HU or NOT_VALID.
+        scans: For each study (start in `voxels`, shape) of its reconstructions, at least one.
         layout: Spacing, crop and windows.
-        kept: Positions of the scans in the list of studies that was asked for.
+        kept: Positions of the studies in the list that was asked for.
         skipped: Study id -> why it could not be read.
         folder: Where all this is.
     """
 
-    voxels: NDArray[np.int16]
-    shapes: list[Triple]
-    starts: list[int]
+    voxels: HU
+    scans: list[list[tuple[int, Triple]]]
     layout: VolumeConfig
     kept: list[int]
     skipped: dict[str, str]
     folder: Path
 
-    def scan(self, row: int) -> NDArray[np.int16]:
-        """Return (Z, Y, X) HU of one scan."""
-        shape, start = self.shapes[row], self.starts[row]
-        return self.voxels[start : start + int(np.prod(shape))].reshape(shape)
-
     def serve(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return crops (B, C, Z, Y, X) uint8 and their validity (B, Z, Y, X), cut or placed at random."""
-        crop = self.layout.crop
-        hu = np.full((len(rows), *crop), AIR_HU, dtype=np.float32)
-        valid = np.zeros((len(rows), *crop), dtype=np.bool_)
-        for number, row in enumerate(rows):
-            scan = self.scan(int(row))
-            taken, placed = zip(
-                *(_fit(have, want, rng) for have, want in zip(scan.shape, crop, strict=True)), strict=True
-            )
-            hu[number][placed], valid[number][placed] = scan[taken], True
-        grey = windowed(hu, self.layout.windows_hu).swapaxes(0, 1)
+        """Return crops (B, C, Z, Y, X) uint8 and their validity (B, Z, Y, X).
+
+        `rng` chooses one reconstruction of each study, and where it is cut, or placed when it is smaller.
+        """
+        hu = np.full((len(rows), *self.layout.crop), NOT_VALID, dtype=np.int16)
+        for box, row in zip(hu, rows, strict=True):
+            choices = self.scans[int(row)]
+            scan = self._scan(*choices[int(rng.integers(len(choices))) if len(choices) > 1 else 0])
+            fits = [_fit(have, want, rng) for have, want in zip(scan.shape, box.shape, strict=True)]
+            box[tuple(put for _, put in fits)] = scan[tuple(taken for taken, _ in fits)]
+        valid = hu != NOT_VALID
+        grey = windowed(np.where(valid, hu, np.float32(AIR_HU)), self.layout.windows_hu).swapaxes(0, 1)
         return torch.from_numpy(np.rint(grey * 255).astype(np.uint8)), torch.from_numpy(valid)
+
+    def _scan(self, start: int, shape: Triple) -> HU:
+        """Return (Z, Y, X) HU of one scan."""
+        return self.voxels[start : start + int(np.prod(shape))].reshape(shape)
 
 
 def _fit(have: int, want: int, rng: np.random.Generator) -> tuple[slice, slice]:
@@ -82,7 +85,9 @@ def _fit(have: int, want: int, rng: np.random.Generator) -> tuple[slice, slice]:
     return slice(0, have), slice(offset, offset + have)
 
 
-def open_volumes(studies: Sequence[Study], layout: VolumeConfig, root: Path, name: str) -> VolumeCache:
+def open_volumes(
+    studies: Sequence[Study], layout: VolumeConfig, root: Path, name: str, *, workers: int = 0
+) -> VolumeCache:
     """Return the laid-out scans of studies, from disk when they are there and current.
 
     Args:
@@ -90,56 +95,57 @@ def open_volumes(studies: Sequence[Study], layout: VolumeConfig, root: Path, nam
         layout: The spacing decides what is stored.
         root: Folder of caches.
         name: Beginning of the folder's name; an older cache of the same name is removed.
+        workers: Reading threads; 0 means one per core.
     """
-    prefix = f"{name}-ct-"
-    folder = root / (prefix + _key(studies, layout))
-    if not (folder / "index.json").is_file():
-        root.mkdir(parents=True, exist_ok=True)
-        _build(studies, layout, folder)
-        for old in root.glob(prefix + "*"):
-            if old != folder and ".tmp" not in old.name:
-                shutil.rmtree(old, ignore_errors=True)
-    index = json.loads((folder / "index.json").read_text())
-    shapes: list[Triple] = [(z, y, x) for z, y, x in index["shapes"]]
-    starts = np.concatenate([[0], np.cumsum([np.prod(shape) for shape in shapes])]).astype(int)
-    voxels: NDArray[np.int16] = np.memmap(folder / "voxels.i16", dtype=np.int16, mode="r")
-    return VolumeCache(voxels, shapes, starts[:-1].tolist(), layout, index["kept"], index["skipped"], folder)
+    images = ((study.study_id, image) for study in studies for image in study.images)
+    key = content_key(f"{LAYOUT_VERSION}|{layout.spacing_mm}", images)
+    build = partial(_build, studies, layout.spacing_mm, workers)
+    folder = stored(root, f"{name}-ct", key, build)
+    index = json.loads((folder / INDEX).read_text())
+    start = 0
+    scans: list[list[tuple[int, Triple]]] = []
+    for shapes in index["shapes"]:
+        scans.append([])
+        for z, y, x in shapes:
+            scans[-1].append((start, (z, y, x)))
+            start += z * y * x
+    empty = np.zeros(0, dtype=np.int16)  # an empty file cannot be mapped
+    voxels = np.memmap(folder / VOXELS, dtype=np.int16, mode="r") if start else empty
+    return VolumeCache(voxels, scans, layout, index["kept"], index["skipped"], folder)
 
 
-def _build(studies: Sequence[Study], layout: VolumeConfig, folder: Path) -> None:
-    """Lay everything out into a temporary folder beside the target, then rename."""
-    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-    kept: list[int] = []
-    shapes: list[list[int]] = []
+def _build(studies: Sequence[Study], spacing_mm: Lengths, workers: int, folder: Path) -> None:
+    """Lay everything out into a folder; a study is left out when none of its reconstructions can be read."""
+    shapes: dict[int, list[Triple]] = {}
     skipped: dict[str, str] = {}
+    owners = [(n, study) for n, study in enumerate(studies) for _ in study.images]
+    images = [image for study in studies for image in study.images]
+    decoded = decode_all(images, partial(decode_scan, spacing_mm=spacing_mm), workers)
+    with (folder / VOXELS).open("wb") as file:
+        for (number, study), scan in zip(owners, decoded, strict=True):
+            if isinstance(scan, str):
+                skipped[study.study_id] = scan
+                continue
+            file.write(scan.tobytes())
+            shapes.setdefault(number, []).append(_triple(scan))
+    for number in shapes:
+        skipped.pop(studies[number].study_id, None)
+    index = {"kept": list(shapes), "shapes": list(shapes.values()), "skipped": skipped}
+    (folder / INDEX).write_text(json.dumps(index))
+
+
+def decode_scan(path: Path, spacing_mm: Lengths) -> HU | str:
+    """Return a scan laid out at a spacing as int16 HU, or one line on what is wrong."""
     try:
-        with (temporary / "voxels.i16").open("wb") as file:
-            for position, study in enumerate(studies):
-                try:
-                    hu = lay_out(read_volume(study.image), layout.spacing_mm).hu
-                except GlintError as error:
-                    skipped[study.study_id] = error.what
-                    continue
-                file.write(np.clip(np.rint(hu), -32768, 32767).astype(np.int16).tobytes())
-                kept.append(position)
-                shapes.append(list(hu.shape))
-        index = {"kept": kept, "shapes": shapes, "skipped": skipped}
-        (temporary / "index.json").write_text(json.dumps(index))
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "index.json").is_file():  # else another process was first, with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        scan = lay_out(read_volume(path), spacing_mm)
+    except GlintError as error:
+        return error.what
+    hu = np.clip(np.rint(scan.hu), NOT_VALID + 1, -NOT_VALID - 1).astype(np.int16)
+    if scan.valid is not None:
+        hu[~scan.valid] = NOT_VALID
+    return hu
 
 
-def _key(studies: Sequence[Study], layout: VolumeConfig) -> str:
-    """Return 16 hex digits that change with anything that changes the voxels."""
-    digest = hashlib.sha256(f"{LAYOUT_VERSION}|{layout.spacing_mm}".encode())
-    for study in studies:
-        files = sorted(study.image.iterdir()) if study.image.is_dir() else [study.image]
-        for file in files:
-            stat = file.stat()
-            digest.update(f"|{study.study_id}|{file.name}|{stat.st_size}|{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+def _triple(scan: HU) -> Triple:
+    z, y, x = scan.shape
+    return z, y, x

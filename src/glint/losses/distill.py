@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glint.config.schema import PretrainConfig
+from glint.errors import ConfigError
 from glint.losses.dense import gram_distance
 from glint.losses.masked import block_mask, hide, token_spread, whole_cells
 from glint.losses.views import crop
@@ -44,6 +45,12 @@ class SelfDistillation(nn.Module):
 
     def __init__(self, cfg: PretrainConfig, vision: ImageEncoder) -> None:
         super().__init__()
+        if len(vision.patch) != 2:
+            raise ConfigError(
+                "pretrain.method=dino cuts its crops out of 2D images",
+                where=f"vision.name, {type(vision).__name__}",
+                fix="set pretrain.method=masked or jepa for volumes",
+            )
         self.cfg, self.vision = cfg, vision
         self.teacher = Teacher(vision, moving=True)
         self.anchor = Teacher(vision) if cfg.gram > 0 else None

@@ -141,7 +141,8 @@ def distance_to(hidden: Tensor, grid: Grid) -> Tensor:
         0, -2
     )
     between = torch.cdist(axes, axes).to(hidden.device)
-    apart = between.masked_fill(~hidden[:, None, :], torch.inf).amin(-1)
+    # One image after the other: (P, P) is a gigabyte for the 16,384 patches of a volume, (B, P, P) would be many.
+    apart = torch.stack([between.masked_fill(~row, torch.inf).amin(-1) for row in hidden])
     return apart.masked_fill(~hidden.any(1, keepdim=True), 1.0)
 
 

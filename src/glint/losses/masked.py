@@ -108,8 +108,8 @@ def normalised_cells(images: Tensor, patch: Sequence[int]) -> Tensor:
     cells = images.float().mean(1)
     for axis, side in enumerate(patch):
         cells = cells.unflatten(1 + 2 * axis, (-1, side))
-    # (B, Zp, z, Yp, y, Xp, x) -> (B, Zp, Yp, Xp, z, y, x)
+    # (B, Zp, z, Yp, y, Xp, x) -> (B, z, y, x, Zp, Yp, Xp) -> (B, P, pixels)
     outer, inner = range(1, cells.ndim, 2), range(2, cells.ndim, 2)
-    cells = cells.permute(0, *outer, *inner).flatten(1, len(patch)).flatten(2)
+    cells = cells.permute(0, *inner, *outer).flatten(1, len(patch)).flatten(2).transpose(1, 2)
     deviation = (cells.var(-1, keepdim=True) + 1e-4).sqrt()
     return (cells - cells.mean(-1, keepdim=True)) / deviation

@@ -17,12 +17,22 @@ def _licence(cfg: GlintConfig) -> str:
     return f"The image encoder started from weights of others. {terms}.\n\n" if terms else ""
 
 
+def _size(cfg: GlintConfig) -> str:
+    """Say what the encoder saw of an image."""
+    if cfg.data.volume is None:
+        return f"{cfg.data.size_px} pixels"
+    sides, spacing = (
+        " x ".join(f"{n:g}" for n in v) for v in (cfg.data.volume.crop, cfg.data.volume.spacing_mm)
+    )
+    return f"{sides} voxels of {spacing} mm"
+
+
 def write_card(cfg: GlintConfig) -> str:
     """Return the card (Markdown) of a model that was trained by a recipe."""
     return f"""# {cfg.name}
 
 Trained by GLINT on image-report pairs of `{cfg.data.manifest}`, without masks or boxes:
-{cfg.train.steps} steps of {cfg.train.batch_size} studies at {cfg.data.size_px} pixels, seed {cfg.train.seed}.
+{cfg.train.steps} steps of {cfg.train.batch_size} studies at {_size(cfg)}, seed {cfg.train.seed}.
 Alignment: {cfg.align.type}; image encoder: {cfg.vision.name}; sentence encoder: {_sentence_encoder(cfg)}.
 
 {_licence(cfg)}Research software, not a medical device: not validated for clinical use.

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from glint.config.schema import GlintConfig
-from glint.data.cache import cache_root
-from glint.data.dataset import PairBatch, PairDataset, batch_at, fixed_batches
+from glint.data.dataset import FixedBatches, PairBatch, PairDataset, batch_at
+from glint.data.store import cache_root
 from glint.model.text_models import resolve_text
 from glint.model.vision.registry import resolve_vision
 from glint.model.vision.tuning import levels_learn
@@ -43,7 +43,7 @@ def train(cfg: GlintConfig, *, resume: bool = True) -> Path:
         PairDataset(cfg.data.manifest, s, cfg.data, workers=cfg.train.workers) for s in ("train", "val")
     )
     task = align_task(cfg, sorted({*data.texts(), *val.texts()}))
-    return fit(cfg, task, data, list(fixed_batches(val, cfg.train.batch_size)), run, run / "model")
+    return fit(cfg, task, data, FixedBatches(val, cfg.train.batch_size), run, run / "model")
 
 
 def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
@@ -91,7 +91,7 @@ def _warn_of_random_weights(cfg: GlintConfig, *, held: bool) -> None:
 
 
 def fit(
-    cfg: GlintConfig, task: Task, data: PairDataset, val: list[PairBatch], run: Path, result: Path
+    cfg: GlintConfig, task: Task, data: PairDataset, val: Iterable[PairBatch], run: Path, result: Path
 ) -> Path:
     """Train a task until `train.steps` and export it to `result`."""
     for module in task.modules():
@@ -113,7 +113,7 @@ def fit(
 def loop(
     state: TrainState,
     data: PairDataset,
-    val: list[PairBatch],
+    val: Iterable[PairBatch],
     log: RunLog,
     cfg: GlintConfig,
     checkpoints: Path,
