@@ -17,6 +17,7 @@ from glint.errors import UsageError
 from glint.infer.places import midline
 from glint.infer.volume import VolumeOptions, predict_volume
 from glint.io.packed_mask import PackedMask
+from glint.io.sources import Source
 from glint.io.volume_nifti import read_nifti
 from glint.io.voxel_grid import VoxelGrid
 
@@ -91,7 +92,10 @@ def test_answers__as_json_nifti_and_montage(
     }  # fmt: skip
     answers[0].save(tmp_path / "mask.nii.gz")
     answers[0].save_heat(tmp_path / "heat.nii.gz")
-    mask, heat = read_nifti(tmp_path / "mask.nii.gz"), read_nifti(tmp_path / "heat.nii.gz")
+    mask, heat = (
+        read_nifti(Source.of(tmp_path / "mask.nii.gz")),
+        read_nifti(Source.of(tmp_path / "heat.nii.gz")),
+    )
     np.testing.assert_allclose(mask.grid.affine, grid.affine)
     np.testing.assert_array_equal(mask.values, heat.values > 0.5)
     image: Any = nibabel.load(tmp_path / "mask.nii.gz")  # pyright: ignore[reportPrivateImportUsage]

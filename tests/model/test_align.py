@@ -113,7 +113,7 @@ def test_gate__starts_closed_but_able_to_open() -> None:
 @settings(max_examples=40, deadline=None)
 def test_drop_tokens__keeps_the_share_without_repeats(rows: int, cols: int, keep: float, seed: int) -> None:
     kept = drop_tokens((rows, cols), 3, keep, torch.Generator().manual_seed(seed))
-    assert kept.shape == (3, max(1, round(keep * rows * cols)))
+    assert kept.shape == (3, max(1, round(keep * (rows * cols))))
     for row in kept:
         assert len(set(row.tolist())) == len(row)
         assert 0 <= int(row.min()) <= int(row.max()) < rows * cols

@@ -158,7 +158,7 @@ def test_packaged_model__keeps_the_vectors_it_was_trained_with() -> None:
     text = load_model("glint-cxr-phantom").text
     assert (text.cfg.pooling, text.cfg.max_tokens, text.cfg.normalise, text.learns) == (
         "mean",
-        96,
+        256,
         False,
         False,
     )

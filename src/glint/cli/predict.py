@@ -220,7 +220,7 @@ def _read(asked: Asked, *, is_volume: bool) -> "Radiograph | Volume":
 
     if is_volume:
         return read_volume(asked.image, **asked.reading)
-    return read_radiograph(asked.image, series=asked.reading["series"])
+    return read_radiograph(asked.image)
 
 
 def _checked_options(asked: Asked, is_volume: bool) -> dict[str, Any]:
@@ -232,12 +232,11 @@ def _checked_options(asked: Asked, is_volume: bool) -> dict[str, Any]:
     options.check()
     if is_volume:
         return asked.options
-    of_scans = asked.reading["fill_gaps"] or asked.reading["add_hu"] or asked.heat
-    if of_scans or options != VolumeOptions(options.threshold):
+    if any(asked.reading.values()) or asked.heat or options != VolumeOptions(options.threshold):
         raise UsageError(
             "options of CT volumes were given for an X-ray",
             where=str(asked.image),
-            fix="leave out --heat, --refine, --min-ml, --overlap, --fill-gaps and --add-hu",
+            fix="leave out --heat, --refine, --min-ml, --overlap, --series, --fill-gaps and --add-hu",
         )
     return {name: value for name, value in asked.options.items() if name == "threshold"}
 
