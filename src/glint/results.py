@@ -3,7 +3,6 @@
 Points are [x, y] pixel indices, boxes [x0, y0, x1, y1] with x1 and y1 exclusive, both on the pixel grid of the file.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glint.errors import UsageError
-from glint.io.files import check_output, write_output
+from glint.io.files import write_json
 from glint.io.picture import Panel, overlay, write_mask, write_picture
 from glint.io.radiograph import Radiograph
 
@@ -126,8 +125,6 @@ class Answers:
         """
         path = Path(path)
         if path.suffix.lower() == ".json":
-            check_output(path, ".json")
-            text = json.dumps(self.to_dict(), indent=2) + "\n"
-            write_output(path, lambda part: part.write_text(text, encoding="utf-8"))
+            write_json(path, self.to_dict())
             return
         write_picture(path, overlay(self.radiograph.pixels, [answer.panel() for answer in self.results]))

@@ -4,7 +4,6 @@ Voxels of the file are [i, j, k] with i along its fastest axis, as in NIfTI and 
 arrays on the voxels of the file, made when they are asked for: a hundred of them would not fit into memory.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glint.errors import UsageError
-from glint.io.files import check_output, write_output
+from glint.io.files import write_json
 from glint.io.montage import Row, montage
 from glint.io.packed_mask import PackedMask
 from glint.io.picture import write_picture
@@ -185,9 +184,7 @@ class VolumeAnswers:
         """
         path = Path(path)
         if path.suffix.lower() == ".json":
-            check_output(path, ".json")
-            text = json.dumps(self.to_dict(), indent=2) + "\n"
-            write_output(path, lambda part: part.write_text(text, encoding="utf-8"))
+            write_json(path, self.to_dict())
             return
         write_picture(path, montage(self.volume, self.scan, [answer.row() for answer in self.results]))
 

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from glint.errors import UsageError
 from glint.results import Answer, Answers
+from glint.volume_results import VolumeAnswer, VolumeAnswers
 
 if TYPE_CHECKING:  # needs the extra dicom
     from pydicom.dataset import Dataset
@@ -51,36 +49,6 @@ class DicomOptions:
                 where="--seg-type",
                 expected=", ".join(SEG_TYPES),
             )
-
-
-class VolumeAnswer(Protocol):
-    """What is needed of an answer about a CT."""
-
-    @property
-    def query(self) -> str: ...  # noqa: D102
-    @property
-    def score(self) -> float: ...  # noqa: D102
-    @property
-    def point_ijk(self) -> tuple[int, int, int] | None: ...  # noqa: D102
-    @property
-    def mask(self) -> NDArray[np.bool_] | None: ...  # noqa: D102
-    @property
-    def heat(self) -> NDArray[np.float32] | None: ...  # noqa: D102
-
-
-class VolumeAnswers(Protocol):
-    """What is needed of the answers about a CT."""
-
-    @property
-    def model(self) -> str: ...  # noqa: D102
-    @property
-    def threshold(self) -> float: ...  # noqa: D102
-    @property
-    def refine(self) -> str: ...  # noqa: D102
-    @property
-    def min_ml(self) -> float: ...  # noqa: D102
-    @property
-    def results(self) -> "Sequence[VolumeAnswer]": ...  # noqa: D102
 
 
 def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest: str) -> list[Path]:

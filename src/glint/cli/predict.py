@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glint.archive.address import is_archive
-from glint.cli.archive import segment_archive
+from glint.cli.archive import DEFAULT_MODEL, segment_archive
 from glint.cli.dicom import Deidentify, DicomOut, SegType, Store, Words, dicom_output, refuse_files
 from glint.cli.show import show
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 CT = "CT volumes"
 NIFTI = (".nii.gz", ".nii")
-DEFAULT_MODEL = "glint-cxr-phantom"
 
 ImagePath = Annotated[
     Path,

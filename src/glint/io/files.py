@@ -1,7 +1,9 @@
 """Output files that a user names: checked early, written whole, errors told in our words."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from glint.atomic import write_whole
 from glint.errors import UsageError
@@ -63,3 +65,14 @@ def make_folder(path: Path) -> None:
             where=str(path),
             fix="choose another output folder",
         ) from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write what `--json` prints to a file.
+
+    Raises:
+        UsageError: Another ending than .json, or the path cannot be written.
+    """
+    check_output(path, ".json")
+    text = json.dumps(content, indent=2) + "\n"
+    write_output(path, lambda part: part.write_text(text, encoding="utf-8"))
