@@ -29,7 +29,7 @@ from glint.io.hounsfield import AIR_HU
 from glint.io.volume import read_volume
 from glint.io.voxel_grid import Lengths, Triple
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 VOXELS = "voxels.i16"
 NOT_VALID = -32768
 """What stands in the file where a scanner saw nothing (corners of a scan that was made straight)."""
