@@ -1,10 +1,11 @@
 """Train and evaluate the methods of the comparison table: same data, steps and seeds for every one of them.
 
-    glint pretrain ablation-pretrain
-    python tools/ablation.py --data data/phantom-cxr --out runs/ablation --seeds 0 1 2 [--only glint vlcabs]
+    glint pretrain phantom-cxr-pretrain
+    python tools/ablation.py phantom-cxr --steps 300 --seeds 0 1 2 [--only glint vlcabs]
 
+Each run is the recipe of the demo model, shorter, with one thing changed. On CT: phantom-ct-pretrain, phantom-ct.
 Every finished run is kept (its results.json) and skipped when the command is repeated, so that an interrupted
-table goes on where it stopped. Then: python tools/seed_table.py runs/ablation.
+table goes on where it stopped. Then: python tools/seed_table.py runs/ablation-phantom-cxr.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# name -> overrides of the recipe `ablation`; the first is the method, the others change one thing each.
+# name -> overrides of the recipe; the first is the method, the others change one thing each.
 METHODS: dict[str, list[str]] = {
     "glint": [],
     "vlcabs": ["align.type=vlcabs"],
@@ -24,7 +25,7 @@ METHODS: dict[str, list[str]] = {
     "glint-null-mass": ["align.pool=null_mass"],
     "glint-l2-mean": ["align.pool=l2_mean"],
     "glint-all-tokens": ["align.token_keep=1.0"],
-    "glint-eps1": ["align.eps0=1.0"],
+    "glint-eps4": ["align.eps0=4.0"],
     "glint-augmented": ["data.augment=1.0"],
     "glint-one-by-one": ["data.together=1"],
     "glint-false-negatives": ["loss.false_negatives=keep"],
@@ -36,20 +37,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--recipe", default="ablation")
+    parser.add_argument("recipe", choices=["phantom-cxr", "phantom-ct"])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--data", type=Path, help="default: data/RECIPE")
+    parser.add_argument("--out", type=Path, help="default: runs/ablation-RECIPE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=sorted(METHODS), default=list(METHODS))
     parser.add_argument("--set", nargs="*", default=[], help="overrides for every run, key=value")
     args = parser.parse_args()
+    data = args.data or Path("data") / args.recipe
+    out = args.out or Path("runs") / f"ablation-{args.recipe}"
     for seed in args.seeds:
         for method in args.only:
-            run = args.out / f"{method}-s{seed}"
+            run = out / f"{method}-s{seed}"
             if (run / "eval" / "results.json").is_file():
                 continue
             overrides = [
-                f"data.manifest={args.data / 'manifest.parquet'}",
+                f"data.manifest={data / 'manifest.parquet'}",
+                f"train.steps={args.steps}",
+                "train.val_every=0",
                 f"train.out={run}",
                 f"train.seed={seed}",
                 f"name={method}",
@@ -57,16 +63,8 @@ def main() -> None:
                 *args.set,
             ]
             glint("train", args.recipe, *overrides)
-            glint(
-                "evaluate",
-                "phantom-cxr",
-                "--data",
-                str(args.data),
-                "--model",
-                str(run / "model"),
-                "--out",
-                str(run / "eval"),
-            )
+            where = ["--data", str(data), "--model", str(run / "model"), "--out", str(run / "eval")]
+            glint("evaluate", args.recipe, *where)
 
 
 def glint(*arguments: str) -> None:

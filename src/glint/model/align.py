@@ -147,8 +147,7 @@ class Aligner(nn.Module):
 
     def gates(self, sentences: Sentences, patches: Patches, pairs: Tensor) -> Tensor:
         """Return the gates (K, P) of the K pairs that are set in `pairs` (S, B) bool, image by image."""
-        x = self._gate_inputs(sentences, patches)
-        return torch.cat([gates(x, pairs[:, b].nonzero()[:, 0], b) for b in range(len(patches.values))])
+        return gates(self._gate_inputs(sentences, patches), pairs)
 
     @property
     def has_sigmoid_gate(self) -> bool:

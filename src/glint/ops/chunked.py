@@ -205,6 +205,10 @@ def maps(x: GateInputs, rows: Rows, b: int) -> tuple[Tensor, Tensor]:
     return gate[:, 0], cosine[:, 0]
 
 
-def gates(x: GateInputs, rows: Rows, b: int) -> Tensor:
-    """Return the gates (sentences, P) of some sentences on one image, without their cosines."""
-    return (x.alpha * (x.queries[rows] @ x.keys[b].T) + x.beta).sigmoid() * x.valid[b]
+def gates(x: GateInputs, pairs: Tensor) -> Tensor:
+    """Return the gates (K, P) of the K pairs that are set in `pairs` (S, B) bool, image by image."""
+    # unbind, not keys[b]: the gradient of an index is a tensor as large as all keys, once for every image.
+    images = zip(pairs.unbind(1), x.keys.unbind(), x.valid.unbind(), strict=True)
+    return torch.cat(
+        [(x.alpha * (x.queries[rows] @ keys.T) + x.beta).sigmoid() * valid for rows, keys, valid in images]
+    )
