@@ -22,6 +22,7 @@ from glint.config.schema import AlignConfig
 from glint.model.gate import Gate
 from glint.ops import GateInputs, gated_pool
 from glint.ops.chunked import gates
+from glint.ops.reference import cosine_pool, gate_and_cosine, null_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,34 @@ class Aligner(nn.Module):
 
     def all_pairs(self, sentences: Sentences, patches: Patches) -> Alignment:
         """Align every sentence with every image: scores (S, B), maps (S, B, P)."""
-        cosine = torch.einsum("sd,bpd->sbp", sentences.values, patches.values)
-        affinity = cosine
-        if sentences.queries is not None and patches.keys is not None:
-            affinity = torch.einsum("sg,bpg->sbp", sentences.queries, patches.keys)
-        return self._pool(sentences.values, cosine, affinity, patches)
+        if self.has_sigmoid_gate:
+            return self._all_gates(self._gate_inputs(sentences, patches))
+        values, valid = patches.values, patches.valid
+        cosine = torch.einsum("sd,bpd->sbp", sentences.values, values)
+        if self.cfg.type == "global":
+            mean = F.normalize((values * valid[..., None]).sum(1), dim=-1)
+            weights = valid.expand_as(cosine).float()
+            return Alignment(sentences.values @ mean.T, weights, cosine, self._cosine_map(cosine, valid))
+        if self.gate is None:  # vlcabs
+            weights = self._softmax(cosine / self.tau, valid)
+            scores = cosine_pool(weights, cosine, values)
+            return Alignment(scores, weights, cosine, self._cosine_map(cosine, valid))
+        assert sentences.queries is not None
+        assert patches.keys is not None
+        affinity = torch.einsum("sg,bpg->sbp", sentences.queries, patches.keys)
+        weights = self._softmax(self.gate.logits(affinity), valid)
+        # A softmax has no absolute scale: relative to its peak is the most favourable reading of it.
+        maps = weights / weights.amax(-1, keepdim=True).clamp_min(1e-12)
+        return Alignment((weights * cosine).sum(-1), weights, cosine, maps, gated=True)
+
+    def _all_gates(self, x: GateInputs) -> Alignment:
+        """The plain form of `pool`, which keeps the maps."""
+        gate, cosine = gate_and_cosine(x)
+        if self.cfg.pool == "l2_mean":
+            scores = cosine_pool(gate, cosine, x.patches)
+        else:
+            scores = null_pool(gate, cosine, x.eps0, x.text @ x.null)
+        return Alignment(scores, gate, cosine, gate, gated=True)
 
     def pool(self, sentences: Sentences, patches: Patches) -> Pooled:
         """Score every sentence with every image; the sigmoid gate does so without a matrix of pairs and patches."""
@@ -175,42 +199,6 @@ class Aligner(nn.Module):
     def _eps0(self) -> float:
         """Null mass in open patches; under token dropout fewer patches are there to open."""
         return self.cfg.eps0 * (self.cfg.token_keep if self.training else 1.0)
-
-    def _pool(self, text: Tensor, cosine: Tensor, affinity: Tensor, patches: Patches) -> Alignment:
-        """Pool patches: text (S, D), cosine and affinity (S, B, P)."""
-        values, valid = patches.values, patches.valid
-        if self.cfg.type == "global":
-            mean = F.normalize((values * valid[..., None]).sum(1), dim=-1)
-            weights = valid.expand_as(cosine).float()
-            return Alignment(text @ mean.T, weights, cosine, self._cosine_map(cosine, valid))
-        if self.cfg.type == "vlcabs":
-            weights = self._softmax(cosine / self.tau, valid)
-            scores = self._cosine_with_pooled(weights, cosine, values)
-            return Alignment(scores, weights, cosine, self._cosine_map(cosine, valid))
-        assert self.gate is not None
-        logits = self.gate.logits(affinity)
-        if self.cfg.gate_activation == "softmax":
-            weights = self._softmax(logits, valid)
-            # A softmax has no absolute scale: relative to its peak is the most favourable reading of it.
-            maps = weights / weights.amax(-1, keepdim=True).clamp_min(1e-12)
-            return Alignment((weights * cosine).sum(-1), weights, cosine, maps, gated=True)
-        gate = logits.sigmoid() * valid
-        return Alignment(self._gated_score(text, gate, cosine, values), gate, cosine, gate, gated=True)
-
-    def _gated_score(self, text: Tensor, gate: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
-        if self.cfg.pool == "l2_mean":
-            return self._cosine_with_pooled(gate, cosine, values)
-        eps0 = self._eps0
-        numerator = (gate * cosine).sum(-1)
-        if self.null is not None:
-            numerator = numerator + eps0 * (text @ F.normalize(self.null, dim=0))[:, None]
-        return numerator / (eps0 + gate.sum(-1))
-
-    @staticmethod
-    def _cosine_with_pooled(weights: Tensor, cosine: Tensor, values: Tensor) -> Tensor:
-        """cos(t, sum_p w v) without building the pooled vector twice: numerator from the cosines at hand."""
-        pooled = torch.einsum("sbp,bpd->sbd", weights, values)
-        return (weights * cosine).sum(-1) / pooled.norm(dim=-1).clamp_min(1e-6)
 
     @staticmethod
     def _softmax(logits: Tensor, valid: Tensor) -> Tensor:

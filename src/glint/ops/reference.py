@@ -101,10 +101,26 @@ def gated_pool_reference(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Te
         gate = (cosine / x.tau).masked_fill(~x.valid, lowest).softmax(-1) * x.valid
     mass = gate.sum(-1)
     if pool != "null":
-        pooled = torch.einsum("sbp,bpd->sbd", gate, x.patches)
-        return (gate * cosine).sum(-1) / pooled.norm(dim=-1).clamp_min(TINY), mass
-    closed = (x.text @ x.null)[:, None]
-    return ((gate * cosine).sum(-1) + x.eps0 * closed) / (x.eps0 + mass), mass
+        return cosine_pool(gate, cosine, x.patches), mass
+    return null_pool(gate, cosine, x.eps0, x.text @ x.null), mass
+
+
+def null_pool(gate: Tensor, cosine: Tensor, eps0: Tensor, closed: Tensor) -> Tensor:
+    """Return scores (S, B) of gates and cosines (S, B, P): means over what is open and a null of mass eps0.
+
+    Args:
+        gate: Gates.
+        cosine: Cosines of sentences and patches.
+        eps0: () null mass.
+        closed: (S,) score <t, u> of a closed gate.
+    """
+    return ((gate * cosine).sum(-1) + eps0 * closed[:, None]) / (eps0 + gate.sum(-1))
+
+
+def cosine_pool(weights: Tensor, cosine: Tensor, patches: Tensor) -> Tensor:
+    """Return cosines (S, B) of sentences with weighted sums of patches (B, P, D); the numerator is at hand."""
+    pooled = torch.einsum("sbp,bpd->sbd", weights, patches)
+    return (weights * cosine).sum(-1) / pooled.norm(dim=-1).clamp_min(TINY)
 
 
 def gate_and_cosine(x: GateInputs) -> tuple[Tensor, Tensor]:
