@@ -1,14 +1,18 @@
 """`glint bench`: speed and memory on this machine, as shares of what it can do."""
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     import torch
+    from _typeshed import DataclassInstance
+
+Row = TypeVar("Row", bound="DataclassInstance")
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory on this machine.")
 
@@ -34,8 +38,7 @@ def encoders(
     """Time a forward pass and a training step of image encoders with random weights; print a Markdown table."""
     import torch
 
-    from glint.atomic import write_text
-    from glint.bench.encoders import HEAD, Row, default_shapes, run
+    from glint.bench.encoders import HEAD, default_shapes, run
     from glint.bench.machine import machine_name, matmul_peak
 
     where, number = torch.device(_device(device)), _number(dtype)
@@ -44,16 +47,14 @@ def encoders(
     typer.echo(
         f"{machine_name(where)}, {dtype}, batch {batch}, matrix-product peak {peak / 1e12:.3f} TFLOP/s\n"
     )
-    typer.echo("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
-    rows: list[Row] = []
-    for name in chosen:
-        for shape in shapes or default_shapes(name):
-            for row in run(name, shape, where, number, batch, repeats):
-                rows.append(row)
-                typer.echo("| " + " | ".join(row.cells(peak)) + " |")
-    if out is not None:
-        head = {"machine": machine_name(where), "dtype": dtype, "batch": batch, "peak_flops": peak}
-        write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    rows = (
+        row
+        for name in chosen
+        for shape in shapes or default_shapes(name)
+        for row in run(name, shape, where, number, batch, repeats)
+    )
+    facts = {"machine": machine_name(where), "dtype": dtype, "batch": batch, "peak_flops": peak}
+    _table(facts, HEAD, rows, lambda row: row.cells(peak), out)
 
 
 @bench.command()
@@ -75,7 +76,6 @@ def gate(
     """Time the gated pooling of all pairs, forward and with backward, in all its forms; print a Markdown table."""
     import torch
 
-    from glint.atomic import write_text
     from glint.bench import gate as work
     from glint.bench.machine import machine_name, matmul_peak
     from glint.errors import UsageError
@@ -94,14 +94,9 @@ def gate(
     is_open = work.open_share(work.inputs(size, where, number, share))
     typer.echo(f"{machine_name(where)}, {dtype}, {size}, matrix-product peak {peak / 1e12:.3f} TFLOP/s")
     typer.echo(f"tiles that the sparse form does not skip: {is_open:.1%}\n")
-    typer.echo("| " + " | ".join(work.HEAD) + " |\n|" + "---|" * len(work.HEAD))
-    rows: list[work.Row] = []
-    for row in work.run(size, where, number, forms or known, share, repeats):
-        rows.append(row)
-        typer.echo("| " + " | ".join(row.cells(peak)) + " |")
-    if out is not None:
-        head = {"machine": machine_name(where), "dtype": dtype, "size": asdict(size), "peak_flops": peak}
-        write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    facts = {"machine": machine_name(where), "dtype": dtype, "size": asdict(size), "peak_flops": peak}
+    rows = work.run(size, where, number, forms or known, share, repeats)
+    _table(facts, work.HEAD, rows, lambda row: row.cells(peak), out)
 
 
 @bench.command()
@@ -121,7 +116,6 @@ def volume(
     """Time answering on a CT against its size, the number of queries and the overlap; print a Markdown table."""
     import torch
 
-    from glint.atomic import write_text
     from glint.bench import volume as work
     from glint.bench.machine import machine_name
     from glint.io.files import check_output
@@ -140,19 +134,33 @@ def volume(
     )
     loaded = (load_model(model) if model else work.random_model()).to(where)
     typer.echo(f"{machine_name(where)}, {model or 'random weights'}\n")
-    typer.echo("| " + " | ".join(work.HEAD) + " |\n|" + "---|" * len(work.HEAD))
-    rows: list[work.Row] = []
-    for row in work.run(loaded, sweep, where, repeats):
-        rows.append(row)
-        typer.echo("| " + " | ".join(row.cells()) + " |")
+    facts = {"machine": machine_name(where), "model": model or "random weights"}
+    rows = _table(facts, work.HEAD, work.run(loaded, sweep, where, repeats), lambda row: row.cells(), out)
     ratio = work.query_ratio(rows)
     if ratio is not None:
         typer.echo(f"\n{ratio[0]} queries take {ratio[1]:.2f} times as long as {rows[0].queries}")
-    if out is not None:
-        head = {"machine": machine_name(where), "model": model or "random weights"}
-        write_text(out, json.dumps(head | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     if plot is not None:
         work.plot(rows, plot)
+
+
+def _table(
+    facts: dict[str, Any],
+    head: Sequence[str],
+    rows: Iterable[Row],
+    cells: "Callable[[Row], Sequence[str]]",
+    out: Path | None,
+) -> list[Row]:
+    """Print rows as they are measured; write them with the facts as JSON when asked; return them."""
+    from glint.atomic import write_text
+
+    typer.echo("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    measured: list[Row] = []
+    for row in rows:
+        measured.append(row)
+        typer.echo("| " + " | ".join(cells(row)) + " |")
+    if out is not None:
+        write_text(out, json.dumps(facts | {"rows": [asdict(row) for row in measured]}, indent=1) + "\n")
+    return measured
 
 
 def _number(name: str) -> "torch.dtype":
