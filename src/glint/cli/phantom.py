@@ -55,6 +55,9 @@ def phantom_ct(
     seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same files.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
     spacing: Annotated[float, typer.Option(help="Distance of voxels in mm, about.")] = 3.0,
+    close_ups: Annotated[
+        float, typer.Option(help="Share of training scans that show a small block of the trunk.")
+    ] = 0.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier data set.")] = False,
 ) -> None:
     """Write phantom chest CT (NIfTI), their reports and their exact 3D masks.
@@ -72,6 +75,7 @@ def phantom_ct(
             seed=seed,
             workers=workers,
             spacing_mm=spacing,
+            close_ups=close_ups,
             overwrite=overwrite,
             progress=progress,
         )

@@ -11,6 +11,7 @@ from glint.phantom.anatomy import Anatomy, sample_anatomy
 from glint.phantom.base import CT_GRID, load_base
 from glint.phantom.ct.findings import CT_INSERTERS
 from glint.phantom.ct.scanner import (
+    CLOSE_UP_MM,
     PHASES,
     Scanner,
     covered,
@@ -59,6 +60,22 @@ def test_sample_scanner__varies_grid_phase_and_field(chest: Anatomy, scanners: l
         assert min(shares) < 0.05
         assert max(shares) > 0.95
     assert sample_scanner(chest, 6.0, Seeds(3)).grid.affine == pytest.approx(scanners[3].grid.affine)
+
+
+def test_sample_scanner__close_ups_are_small_blocks_inside_the_trunk(
+    chest: Anatomy, scanners: list[Scanner]
+) -> None:
+    trunk = np.array([n * s for n, s in zip(chest.hu.shape, chest.spacing_mm, strict=True)])
+    close = [sample_scanner(chest, 6.0, Seeds(i), close_ups=1.0) for i in range(60)]
+    for scanner in close:
+        half = np.array(scanner.grid.shape) * scanner.grid.spacing_mm / 2
+        middle = scanner.grid.to_lps((np.array([scanner.grid.shape]) - 1) / 2)[0][::-1]
+        assert (2 * half < CLOSE_UP_MM[1] + 6).all()
+        assert (np.abs(middle) + half <= trunk / 2 + 6).all()
+    assert len({scanner.grid.affine.tobytes() for scanner in close}) == len(close)
+    some = [sample_scanner(chest, 6.0, Seeds(i), close_ups=0.5) for i in range(60)]
+    kept = sum(a.grid.shape == b.grid.shape for a, b in zip(some, scanners, strict=True))
+    assert 15 <= kept <= 45
 
 
 def test_sampled__same_voxels_when_grid_is_the_anatomys_own(chest: Anatomy, scanners: list[Scanner]) -> None:

@@ -40,11 +40,13 @@ class Settings:
         sizes: Split -> number of studies.
         seed: Seed of the whole set.
         spacing_mm: Nominal distance of voxels.
+        close_ups: Share of the training scans that show a small block of the trunk.
     """
 
     sizes: dict[str, int]
     seed: int
     spacing_mm: float
+    close_ups: float
 
 
 def generate_ct(
@@ -56,6 +58,7 @@ def generate_ct(
     seed: int = 0,
     workers: int = 1,
     spacing_mm: float = 3.0,
+    close_ups: float = 0.0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -70,6 +73,8 @@ def generate_ct(
         workers: Processes; the result does not depend on it.
         spacing_mm: Nominal distance of voxels; each scanner has its own near it. Detail ends at 2.5 mm, the
             slices of the CT that all patients come from.
+        close_ups: Share of the training scans that show a small block of the trunk, with a report of that block:
+            what a report calls visible or not says most about places in scans that show little.
         overwrite: Replace an earlier data set in `out`.
         progress: Called with (studies done, studies in all) after each patient.
 
@@ -84,7 +89,11 @@ def generate_ct(
             where=f"spacing={spacing_mm:g}",
             expected=f"{FINEST_MM:g} to {COARSEST_MM:g} mm",
         )
-    settings = Settings(sizes, seed, spacing_mm)
+    if not 0 <= close_ups <= 1:
+        raise UsageError(
+            "the share of close-ups is no share", where=f"close_ups={close_ups:g}", expected="0 to 1"
+        )
+    settings = Settings(sizes, seed, spacing_mm, close_ups)
     prepare_folder(out, overwrite)
     write_text(
         out / "dataset.json",
@@ -109,9 +118,10 @@ class CTMaker:
         anatomy_seed, series = patient_seeds(self.settings.seed, patient)
         anatomy = sample_anatomy(base, anatomy_seed)
         options = study_options(patient, "ct_train", "ct_new")
+        close_ups = self.settings.close_ups if patient.split == "train" else 0.0
         rows = Rows()
         for setup_seeds, studies in series:
-            scanner = sample_scanner(anatomy, self.settings.spacing_mm, setup_seeds)
+            scanner = sample_scanner(anatomy, self.settings.spacing_mm, setup_seeds, close_ups)
             for number, seeds in studies:
                 study = make_ct_study(anatomy, scanner, seeds, options)
                 rows.extend(_write_study(self.out, patient, study_name(patient, number), study))

@@ -21,6 +21,8 @@ Floats = NDArray[np.float32]
 
 AIR_HU = -1000.0
 LOWEST_HU, HIGHEST_HU = -1024, 3071
+CLOSE_UP_MM = (160.0, 210.0)
+"""Sides of the block that a close-up shows."""
 PHASES: dict[str, dict[str, tuple[float, float]]] = {
     "plain": {},
     "arterial": {
@@ -80,13 +82,16 @@ def volume_grid(anatomy: Anatomy) -> VoxelGrid:
     return _grid((z, y, x), anatomy.spacing_mm, (0.0, 0.0, 0.0))
 
 
-def sample_scanner(anatomy: Anatomy, spacing_mm: float, seeds: np.random.SeedSequence) -> Scanner:
+def sample_scanner(
+    anatomy: Anatomy, spacing_mm: float, seeds: np.random.SeedSequence, close_ups: float = 0.0
+) -> Scanner:
     """Draw a scanner; half of the scans cover a part of the trunk's height, a quarter one side of it only.
 
     Args:
         anatomy: Whose size decides how much there is to scan.
         spacing_mm: Nominal distance of voxels; each scanner has its own near it.
         seeds: Source of every choice.
+        close_ups: Share of scans that are reconstructions of a small block somewhere in the trunk instead.
     """
     rng = np.random.default_rng(seeds)
     high, deep, wide = (n * s for n, s in zip(anatomy.hu.shape, anatomy.spacing_mm, strict=True))
@@ -97,7 +102,9 @@ def sample_scanner(anatomy: Anatomy, spacing_mm: float, seeds: np.random.SeedSeq
     if rng.random() < 0.25:  # one lung, as in a targeted reconstruction
         width = wide * rng.uniform(0.42, 0.55)
         middle_x = rng.choice([-1, 1]) * (0.5 * (wide - width) + rng.uniform(-10, 20))
-    shape = (round((top - bottom) / slices), round(deep / in_plane), round(width / in_plane))
+    middle, sides = (0.5 * (bottom + top - high), 0.0, middle_x), (top - bottom, deep, width)
+    if close_ups and rng.random() < close_ups:
+        middle, sides = _block(rng, (high, deep, wide))
     phase = str(rng.choice(list(PHASES), p=[0.45, 0.25, 0.3]))
     gain = rng.uniform(0, 1)
     agent = {
@@ -105,7 +112,7 @@ def sample_scanner(anatomy: Anatomy, spacing_mm: float, seeds: np.random.SeedSeq
         for name, (low, up) in PHASES[phase].items()
     }
     return Scanner(
-        grid=_grid(shape, (slices, in_plane, in_plane), (0.5 * (bottom + top) - 0.5 * high, 0.0, middle_x)),
+        grid=_filled(sides, (slices, in_plane, in_plane), middle),
         thickness_mm=slices * rng.uniform(1.0, 1.8),
         kernel=float(rng.choice([rng.uniform(-0.8, -0.4), 0.0, rng.uniform(0.3, 1.2)])),
         noise_hu=float(np.exp(rng.uniform(np.log(6), np.log(38)))),
@@ -123,6 +130,21 @@ def _part(rng: np.random.Generator, high: float) -> tuple[float, float]:
     length = high * rng.uniform(0.45, 0.85)
     bottom = rng.uniform(0, high - length)
     return bottom, bottom + length
+
+
+def _block(rng: np.random.Generator, trunk_mm: Lengths) -> tuple[Lengths, Lengths]:
+    """Return middle and sides (z, y, x) in mm of a small block in the trunk."""
+    sides = [min(float(rng.uniform(*CLOSE_UP_MM)), whole) for whole in trunk_mm]
+    z, y, x = (
+        float(rng.uniform(-0.5, 0.5)) * (whole - side) for whole, side in zip(trunk_mm, sides, strict=True)
+    )
+    return (z, y, x), (sides[0], sides[1], sides[2])
+
+
+def _filled(sides_mm: Lengths, spacing_mm: Lengths, middle_zyx: Lengths) -> VoxelGrid:
+    """Return the canonical grid that fills a block."""
+    z, y, x = (round(side / step) for side, step in zip(sides_mm, spacing_mm, strict=True))
+    return _grid((z, y, x), spacing_mm, middle_zyx)
 
 
 def _grid(shape: Triple, spacing_mm: Lengths, middle_zyx: Lengths) -> VoxelGrid:
