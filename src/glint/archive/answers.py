@@ -94,18 +94,45 @@ def write_volume_dicom(
         DataError: The series has gaps, or does not say which study it belongs to.
         UsageError: The folder cannot be written.
     """
-    from glint.io.dicom_out.headers import alias_of, read_series_headers
-    from glint.io.dicom_out.stamp import Stamp
-    from glint.io.dicom_out.write import results, write_results
+    from glint.io.dicom_out.write import write_results
 
-    headers = read_series_headers(source, series=series)
-    if options.deidentify:
-        headers = read_series_headers(source, series=series, alias=alias_of(headers[0]))
+    headers = scan_headers(source, options, series=series)
+    return write_results(folder, scan_results(answers, headers, options, digest=digest))
+
+
+def scan_results(
+    answers: VolumeAnswers, headers: "Sequence[Dataset]", options: DicomOptions, *, digest: str
+) -> "Results":
+    """Return the answers about a CT as DICOM data sets by kind.
+
+    Args:
+        answers: Of `segment`.
+        headers: Of the slices, see `scan_headers`.
+        options: How results are written.
+        digest: See `write_dicom`.
+    """
+    from glint.io.dicom_out.stamp import Stamp
+    from glint.io.dicom_out.write import results
+
     more = (("refine", answers.refine), ("min_ml", f"{answers.min_ml:g}"))
     stamp = Stamp(Path(answers.model).name, digest, answers.threshold, more)
     # Maps are as large as the scan: only fractional segmentations need them.
     findings = [_volume_finding(answer, options.seg_type == "fractional") for answer in answers.results]
-    return write_results(folder, results(headers, findings, stamp, seg_type=options.seg_type))
+    return results(headers, findings, stamp, seg_type=options.seg_type)
+
+
+def scan_headers(folder: Path, options: DicomOptions, *, series: str = "") -> "Sequence[Dataset]":
+    """Return the headers that the results of a CT take over, in the order of the axes of the scan.
+
+    Raises:
+        DataError: The series has gaps, or does not say which study it belongs to.
+    """
+    from glint.io.dicom_out.headers import alias_of, read_series_headers
+
+    headers = read_series_headers(folder, series=series)
+    if options.deidentify:
+        headers = read_series_headers(folder, series=series, alias=alias_of(headers[0]))
+    return headers
 
 
 def dicom_results(

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from glint.archive.client import Archive, Study
+from glint.archive.images import MODALITIES
 from glint.archive.journal import Journal, key_of
-from glint.archive.studies import MODALITIES, Question, process
+from glint.archive.studies import Question, process
 from glint.errors import ArchiveError, GlintError
 
 Tell = Callable[[str], None]
@@ -87,7 +88,7 @@ def _one(archive: Archive, journal: Journal, question: Question, study: Study, t
         return True
     journal.note(study.uid, "begin")
     try:
-        count = process(archive, study.uid, question)
+        count, left = process(archive, study.uid, question)
     except GlintError as error:
         again = isinstance(error, ArchiveError) and error.transient
         journal.note(study.uid, "later" if again else "failed", code=error.code, why=error.what)
@@ -97,6 +98,6 @@ def _one(archive: Archive, journal: Journal, question: Question, study: Study, t
         journal.note(study.uid, "failed", code=GlintError.code, why=type(error).__name__)
         tell(f"{name}: {GlintError.code}: {type(error).__name__}")
     else:
-        journal.note(study.uid, "done", results=count)
-        tell(f"{name}: {count} results stored")
+        journal.note(study.uid, "done", results=count, **({"left": left} if left else {}))
+        tell(f"{name}: {count} results stored" + "".join(f", left out: {reason}" for reason in left))
     return True

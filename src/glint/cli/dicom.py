@@ -101,15 +101,24 @@ def dicom_output(image: Path, words: Words, series: str = "") -> "Callable[[Answ
     return write
 
 
-def refuse_files(png: Path | None, output: Path | None) -> None:
-    """Refuse single pictures for a study, which has any number of images.
+def refuse_files(output: Path | None, series: str, *, fill_gaps: bool) -> None:
+    """Refuse what makes no sense for a study of an archive.
+
+    Args:
+        output: A single file, where a study has any number of images.
+        series: Named by the address.
+        fill_gaps: Results would lie on slices that the archive does not have.
 
     Raises:
         UsageError: One of them was asked for.
     """
     from glint.errors import UsageError
 
-    if png is not None or output is not None:
+    if output is not None:
         raise UsageError(
-            "--png and --output are for image files", fix="write DICOM results: --dicom-out FOLDER"
+            "--png, --output and --heat are for image files", fix="write DICOM results: --dicom-out FOLDER"
         )
+    if series:
+        raise UsageError("--series is for folders", fix="name the series in the address: .../series/UID")
+    if fill_gaps:
+        raise UsageError("results cannot lie on slices that are missing", fix="leave out --fill-gaps")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glint.archive.address import is_archive
-from glint.cli.archive import DEFAULT_MODEL, segment_archive
+from glint.cli import archive
+from glint.cli.archive import DEFAULT_MODEL
 from glint.cli.dicom import Deidentify, DicomOut, SegType, Store, Words, dicom_output, refuse_files
 from glint.cli.show import show
 
@@ -169,13 +170,14 @@ def segment(
     IMAGE may be the address of a study: dicomweb://HOST[:PORT]/PATH/studies/UID[/series/UID].
     """
     words = Words(dicom_out, seg_type, deidentify, store)
+    options = {"threshold": threshold, "refine": refine, "min_ml": min_ml, "overlap": overlap}
     if is_archive(image):
-        refuse_files(png, output)
-        segment_archive(image, query or [], model or DEFAULT_MODEL, device, threshold, words, as_json=as_json)
+        refuse_files(png or output or heat, series, fill_gaps=fill_gaps)
+        wanted = archive.Asked(query or [], model, "", device, options, add_hu)
+        archive.segment_archive(image, wanted, words, as_json=as_json)
         return
     write_dicom = dicom_output(image, words, series)
     reading = {"series": series, "fill_gaps": fill_gaps, "add_hu": add_hu}
-    options = {"threshold": threshold, "refine": refine, "min_ml": min_ml, "overlap": overlap}
     asked = Asked(image, query or [], model, device, as_json, png, reading, options, output, heat)
     write_dicom(_answer("segment", asked))
 
