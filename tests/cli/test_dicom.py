@@ -66,7 +66,7 @@ def test_deidentify__no_value_of_the_patient_is_left(
     assert len(files) == 4
     for path in files:
         content = path.read_bytes()
-        assert b"GLINT-" in content
+        assert b"study-" in content
         for secret in (b"ZZMARK", b"19310203", b"20110405"):
             assert secret not in content
 

@@ -51,7 +51,9 @@ class DicomOptions:
             )
 
 
-def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest: str) -> list[Path]:
+def write_dicom(
+    answers: Answers, folder: Path, options: DicomOptions, *, digest: str, series: str = ""
+) -> list[Path]:
     """Write the answers to a radiograph as DICOM files and return their paths.
 
     Args:
@@ -59,6 +61,7 @@ def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest
         folder: Made if need be.
         options: How results are written.
         digest: What tells the model from others of its name (glint.model.folder.model_digest).
+        series: As given to `glint.io.radiograph.read_radiograph`.
 
     Raises:
         DataError: The file does not say which image of which study it is.
@@ -66,9 +69,8 @@ def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest
     """
     from glint.io.dicom_out.write import write_results
 
-    return write_results(
-        folder, dicom_results(answers, source_headers(answers, options), options, digest=digest)
-    )
+    headers = source_headers(answers, options, series=series)
+    return write_results(folder, dicom_results(answers, headers, options, digest=digest))
 
 
 def write_volume_dicom(
@@ -127,12 +129,9 @@ def scan_headers(folder: Path, options: DicomOptions, *, series: str = "") -> "S
     Raises:
         DataError: The series has gaps, or does not say which study it belongs to.
     """
-    from glint.io.dicom_out.headers import alias_of, read_series_headers
+    from glint.io.dicom_out.headers import read_series_headers
 
-    headers = read_series_headers(folder, series=series)
-    if options.deidentify:
-        headers = read_series_headers(folder, series=series, alias=alias_of(headers[0]))
-    return headers
+    return read_series_headers(folder, series=series, deidentify=options.deidentify)
 
 
 def dicom_results(
@@ -159,20 +158,18 @@ def dicom_results(
     )
 
 
-def source_headers(answers: Answers, options: DicomOptions) -> "Sequence[Dataset]":
-    """Return the header that the results of a radiograph take over, read again from the file.
+def source_headers(answers: Answers, options: DicomOptions, *, series: str = "") -> "Sequence[Dataset]":
+    """Return the header that the results of a radiograph take over, read again from its file.
 
     Raises:
         DataError: It lacks UIDs.
         UsageError: The image is not DICOM.
     """
-    from glint.io.dicom_out.headers import alias_of, read_header
+    from glint.io.dicom_out.headers import read_header
 
-    check_dicom(answers.radiograph.source)
-    header = read_header(answers.radiograph.source)
-    if options.deidentify:
-        header = read_header(answers.radiograph.source, alias=alias_of(header))
-    return [header]
+    source = answers.radiograph.source
+    check_dicom(source)
+    return [read_header(source, series=series, deidentify=options.deidentify)]
 
 
 def _volume_finding(answer: VolumeAnswer, with_heat: bool) -> "Finding":
@@ -191,23 +188,18 @@ def _no_mask() -> UsageError:
 
 
 def check_dicom(path: Path) -> None:
-    """Refuse an image that belongs to no study.
+    """Refuse a file that belongs to no study; what is in a folder or an archive is seen when it is read.
 
     Raises:
-        UsageError: Neither a DICOM file nor a folder.
+        UsageError: The image is not DICOM.
     """
-    if path.is_dir():
-        return  # of slices: their reader says what is wrong with them
-    is_dicom = False
-    if path.is_file():
-        with path.open("rb") as stream:
-            is_dicom = stream.read(132)[128:] == b"DICM"
-    if not is_dicom:
-        raise UsageError(
-            "results can be written as DICOM for DICOM images only: they belong to a patient and a study",
-            where=str(path),
-            fix="leave out --dicom-out, or name the DICOM file",
-        )
+    from glint.io.dicom_file import is_dicom
+    from glint.io.dicom_out.headers import no_dicom
+    from glint.io.sources import Source, is_archive
+
+    if path.is_dir() or (path.is_file() and (is_archive(path) or is_dicom(Source.of(path)))):
+        return
+    raise no_dicom(str(path))
 
 
 def finding_of(answer: Answer) -> "Finding":

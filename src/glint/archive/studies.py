@@ -1,17 +1,16 @@
 """One study of an archive: its radiographs and CT series fetched, asked about, and the results sent back."""
 
-import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glint.archive.answers import DicomOptions, dicom_results, scan_headers, scan_results, source_headers
 from glint.archive.client import Archive
 from glint.archive.images import TOO_FEW, Image, select
+from glint.archive.scratch import scratch
 from glint.errors import DataError
-from glint.io.dicom_out.headers import alias_of
 from glint.io.dicom_out.write import Results
+from glint.io.phi import alias
 from glint.io.untrusted import read_contents
 from glint.results import Answers
 from glint.volume_results import VolumeAnswers
@@ -98,7 +97,7 @@ def process(archive: Archive, study: str, question: Question) -> tuple[int, list
 
 def _answer_image(archive: Archive, image: Image, question: Question) -> Answered | None:
     """Fetch one image and answer; None for a CT series that turns out to be no volume."""
-    with _folder() as folder:
+    with scratch() as folder:
         if image.is_scan:
             _fetch_slices(archive, image, folder)
             return _answer_scan(folder, question)
@@ -108,19 +107,22 @@ def _answer_image(archive: Archive, image: Image, question: Question) -> Answere
         answers = question.ask(path)
         headers = source_headers(answers, question.options)
         written = dicom_results(answers, headers, question.options, digest=question.digest)
-    return replace(answers, image=alias_of(headers[0])), written
+    return replace(answers, image=alias(str(headers[0].StudyInstanceUID))), written
 
 
 def _answer_scan(folder: Path, question: Question) -> Answered | None:
     # The child looks first: headers are read in this process, and only those of files that it could read.
-    if not any(item.reader == "volume" for item in read_contents(folder)[0]):
+    found = read_contents(folder)
+    if found.damaged:
+        raise DataError(**found.damaged[0])
+    if not any(item.reader == "volume" for item in found.items):
         return None
     # Before the model is asked: a scan that no result can lie on need not be.
     headers = scan_headers(folder, question.options)
     assert question.ask_scan is not None  # noqa: S101 - `select` chose no CT otherwise
     answers = question.ask_scan(folder)
     written = scan_results(answers, headers, question.options, digest=question.scan_digest)
-    return replace(answers, image=alias_of(headers[0])), written
+    return replace(answers, image=alias(str(headers[0].StudyInstanceUID))), written
 
 
 def _fetch_slices(archive: Archive, image: Image, folder: Path) -> None:
@@ -131,10 +133,3 @@ def _fetch_slices(archive: Archive, image: Image, folder: Path) -> None:
         size += path.stat().st_size
         if size > MAX_SCAN_BYTES:
             raise DataError("a CT series is too large", expected=f"at most {MAX_SCAN_BYTES >> 20} MiB")
-
-
-@contextmanager
-def _folder() -> Generator[Path]:
-    """Give a folder that only we can read, and that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="glint-") as name:
-        yield Path(name)

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 from glint.archive.client import Archive, Study
 from glint.archive.images import MODALITIES
-from glint.archive.journal import Journal, key_of
+from glint.archive.journal import Journal
 from glint.archive.studies import Question, process
 from glint.errors import ArchiveError, GlintError
+from glint.io.phi import alias
 
 Tell = Callable[[str], None]
 MAX_CRASHES = 5
@@ -81,7 +82,7 @@ def _list(archive: Archive, since: str) -> list[Study]:
 
 def _one(archive: Archive, journal: Journal, question: Question, study: Study, tell: Tell) -> bool:
     """Process one study and note how it ended, whatever happens; return False when it has to be tried again."""
-    name = f"study {key_of(study.uid)[:12].upper()}"
+    name = alias(study.uid)
     if journal.crashes(study.uid) >= MAX_CRASHES:
         journal.note(study.uid, "failed", code=GlintError.code, why=f"the process ended {MAX_CRASHES} times")
         tell(f"{name}: left, because the process ended at it {MAX_CRASHES} times")

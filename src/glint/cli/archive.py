@@ -76,6 +76,7 @@ def watch(
     options = Words(None, seg_type, deidentify=False, store=True).options()
     from glint.archive.client import Archive
     from glint.archive.journal import Journal
+    from glint.archive.scratch import sweep
     from glint.archive.watch import watch as watch_archive
 
     client = Archive(address)
@@ -83,6 +84,7 @@ def watch(
     question = _question(Asked(query, model, ct_model, device, {"threshold": threshold}), options)
     task = {"archive": address.url, "queries": query, "threshold": threshold, "seg_type": seg_type}
     journal = Journal(out, task | {"model": question.digest, "ct_model": question.scan_digest})
+    sweep()
     try:
         watch_archive(client, journal, question, every_s=every, polls=polls, since=since, tell=_tell)
     finally:

@@ -60,13 +60,12 @@ class Words:
         return options
 
 
-def dicom_output(image: Path, words: Words, series: str = "") -> "Callable[[Answers | VolumeAnswers], None]":
-    """Check the options before anything is computed; return what writes the files afterwards.
+def dicom_output(image: Path, words: Words) -> "Callable[[Answers | VolumeAnswers, str], None]":
+    """Check the options before anything is computed; return what writes the files afterwards, given answers and series.
 
     Args:
         image: As given.
         words: The options.
-        series: Which series of a folder.
 
     Raises:
         UsageError: Options that do not fit together, not a DICOM image, or the extra `dicom` is missing.
@@ -82,17 +81,17 @@ def dicom_output(image: Path, words: Words, series: str = "") -> "Callable[[Answ
             raise UsageError(
                 "--seg-type and --deidentify are for DICOM results", fix="add --dicom-out FOLDER"
             )
-        return lambda answers: None
+        return lambda answers, series: None
     options = words.options()
     check_dicom(image)
 
-    def write(answers: "Answers | VolumeAnswers") -> None:
+    def write(answers: "Answers | VolumeAnswers", series: str) -> None:
         from glint.model.folder import model_digest
         from glint.results import Answers
 
         digest = model_digest(answers.model)
         if isinstance(answers, Answers):
-            written = write_dicom(answers, folder, options, digest=digest)
+            written = write_dicom(answers, folder, options, digest=digest, series=series)
         else:
             written = write_volume_dicom(answers, image, folder, options, digest=digest, series=series)
         for path in written:
