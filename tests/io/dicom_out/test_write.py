@@ -51,12 +51,12 @@ def test_presentation__box_point_text_and_brightness(
     assert presentation(read_header(path), findings[2:], stamp) is None
 
 
-def table(marked: str, first: int, vr: str) -> Dataset:
-    """Return a look-up table of 256 entries of 12 bits, with a text about the patient."""
+def table(marked: str, first: int, vr: str, bits: int) -> Dataset:
+    """Return a look-up table of 256 entries, with a text about the patient."""
     item = Dataset()
-    item.add_new("LUTDescriptor", vr, [256, first, 12])
+    item.add_new("LUTDescriptor", vr, [256, first, bits])
     item.LUTExplanation = item.ModalityLUTType = marked
-    item.add_new("LUTData", "OW", (np.arange(256, dtype="<u2") * 16).tobytes())
+    item.add_new("LUTData", "OW", (np.arange(256, dtype="<u2") << (bits - 8)).tobytes())
     return item
 
 
@@ -66,9 +66,9 @@ def test_presentation__repeats_look_up_tables_of_the_image(
     complaints: Callable[[Path], set[str]], first: int, vr: str,
 ) -> None:  # fmt: skip
     """A viewer shows the image as the presentation state says: brightness must be that of the image."""
-    lut = table(marked, first, vr)
+    modality, voi = table(marked, first, vr, 16), table(marked, first, vr, 12)
     source = radiograph_file(
-        "DX", VOILUTSequence=[lut], ModalityLUTSequence=[lut], WindowCenter="9", WindowWidth="8"
+        "DX", VOILUTSequence=[voi], ModalityLUTSequence=[modality], WindowCenter="9", WindowWidth="8"
     )
     written = results([read_header(source, deidentify=True)], findings, stamp)
     paths = dict(zip(written, write_results(tmp_path / "out", written), strict=True))
@@ -77,10 +77,9 @@ def test_presentation__repeats_look_up_tables_of_the_image(
     assert "WindowCenter" not in shown
     assert "RescaleSlope" not in state
     # 12 bits are for images: a presentation state has 16, and the output of its VOI LUT is a share of them.
-    stored = np.arange(256) * 16
     for (item,), expected in (
-        (state.ModalityLUTSequence, stored),
-        (shown.VOILUTSequence, np.rint(stored * 65535 / 4095)),
+        (state.ModalityLUTSequence, np.arange(256) << 8),
+        (shown.VOILUTSequence, np.rint((np.arange(256) << 4) * 65535 / 4095)),
     ):
         assert list(item.LUTDescriptor) == [256, first, 16]
         assert (np.frombuffer(item.LUTData, "<u2") == expected).all()
