@@ -52,7 +52,7 @@ def test_radiograph__in_a_folder_or_archive_is_answered_as_the_file(
     for n, path in enumerate([file.parent, *packed(file.parent)]):
         done = glint("segment", path, *ASK, *words, tmp_path / f"out{n}")
         assert done.status == 0, done.err
-        assert json.loads(done.out) == alone | {"image": str(path)}
+        assert json.loads(done.out) == alone | {"image": str(path), "notes": ["1 files are no images"]}
         assert {path.name for path in (tmp_path / f"out{n}").iterdir()} == names  # the same UIDs
         assert "DOE" not in done.out + done.err
 
