@@ -153,4 +153,8 @@ def unpacked_head(source: Source, count: int) -> bytes:
         return head
     # Python's gzip reads a file name in the header byte by byte, and that may have no end.
     with Refusing("the file is damaged or cut short", source.shown, expected="a whole file"):
-        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(source.head(PACKED_HEAD_BYTES), count)
+        unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        found = unpacker.decompress(source.head(PACKED_HEAD_BYTES), count)
+        if len(found) < count and not unpacker.eof and source.size <= PACKED_HEAD_BYTES:
+            raise EOFError("the packed data have no end")
+        return found
