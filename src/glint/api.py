@@ -13,7 +13,7 @@ from glint.errors import DataError, UsageError
 from glint.infer.predict import Model, check_queries, check_threshold, predict
 from glint.infer.scan import VolumeModel
 from glint.infer.volume import DEFAULTS, Refine, VolumeOptions, predict_volume
-from glint.io.kind import looks_like_volume
+from glint.io.kind import kind_of_path
 from glint.io.radiograph import Radiograph, radiograph_from_array
 from glint.io.untrusted import read_radiograph, read_volume
 from glint.io.volume import Volume
@@ -49,8 +49,9 @@ class Glint:
         """Score queries on an image.
 
         Args:
-            image: Path of a DICOM, PNG or JPEG file; (Y, X) array in [0, 1], bright = dense; or a Radiograph. For a
-                model of CT: path of a NIfTI or NRRD file or of a DICOM folder, or a Volume (glint.read_volume).
+            image: Path of a DICOM, PNG or JPEG file, or of a folder or archive with one; (Y, X) array in [0, 1],
+                bright = dense; or a Radiograph. For a model of CT: path of a NIfTI or NRRD file or of a folder or
+                archive of DICOM slices, or a Volume (glint.read_volume).
             queries: Free texts.
             overlap: As in `segment`.
 
@@ -134,9 +135,10 @@ def check_kind(model: str, reads_volumes: bool, image: Image) -> None:
     if isinstance(image, Volume | Radiograph):
         shown = str(image.provenance.source) if isinstance(image, Volume) else str(image.source)
     elif isinstance(image, str | PathLike):
-        is_volume = looks_like_volume(Path(image))
-        if reads_volumes and not is_volume and not _is_radiograph(Path(image)):
-            return  # the reader of volumes says what it is
+        kind = kind_of_path(Path(image))
+        is_volume = kind == "volume"
+        if kind == "several" or (reads_volumes and not is_volume and not _is_radiograph(Path(image))):
+            return  # the reader says what it is instead
     if is_volume == reads_volumes:
         return
     given, wanted, name = ("a CT volume", "X-rays", DEFAULT_CT_MODEL)

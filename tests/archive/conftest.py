@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,22 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 from glint.archive.address import parse_address
 from glint.archive.answers import DicomOptions
 from glint.archive.client import Archive
 from glint.archive.studies import Question
+from glint.io.packed_mask import PackedMask
 from glint.io.radiograph import read_radiograph
+from glint.io.volume import read_volume
 from glint.results import Answer, Answers
+from glint.volume_results import VolumeAnswer, VolumeAnswers
 
 MARKED = "ZZPATIENTZZ"
 PLUGINS = ("/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc/libOrthancDicomWeb.so")
@@ -56,6 +64,36 @@ def radiograph(seed: int = 0, **tags: Any) -> FileDataset:
     return data
 
 
+def ct_series(seed: int = 0, count: int = 12, **tags: Any) -> list[FileDataset]:
+    """Return the slices of a small chest CT in HU + 1024: air, body, two lungs, and a bone at one side.
+
+    Slices are 20 x 24 pixels of 12 x 10 mm, 8 mm apart, feet last, in no order.
+    """
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, side) for side in (count, 20, 24)], indexing="ij")
+    hu = np.where(x**2 / 0.8 + y**2 / 0.6 < 1, 40.0, -1000.0)
+    for side in (-0.45, 0.45):
+        hu[(x - side) ** 2 / 0.09 + y**2 / 0.25 < 1] = -850
+    hu[(np.abs(z) < 0.5) & (y > 0.2) & (y < 0.6) & (x > 0) & (x < 0.3)] = 700 + seed
+    hu += np.random.default_rng(seed).normal(0, 5, hu.shape)
+    uids = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
+    uids |= {"FrameOfReferenceUID": generate_uid(), "SOPClassUID": CTImageStorage} | tags
+    found: list[FileDataset] = []
+    for n in np.random.default_rng(seed).permutation(count):
+        data = radiograph(Modality="CT", PixelData=(hu[n] + 1024).astype("<u2").tobytes(), **uids)
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+        data.Rows, data.Columns, data.RescaleSlope, data.RescaleIntercept = 20, 24, 1, -1024
+        data.PixelSpacing, data.ImageOrientationPatient = [12, 10], [1, 0, 0, 0, 1, 0]
+        data.ImagePositionPatient = [-115, -114, -8 * int(n)]
+        found.append(data)
+    return found
+
+
+@pytest.fixture
+def make_ct() -> Callable[..., list[FileDataset]]:
+    """See `ct_series`."""
+    return ct_series
+
+
 @pytest.fixture
 def make_radiograph() -> Callable[..., FileDataset]:
     """See `radiograph`."""
@@ -80,10 +118,27 @@ def ask(path: Path) -> Answers:
     return Answers("segment", str(path), "bright-part", 0.5, (answer,), image)
 
 
+def ask_scan(folder: Path) -> VolumeAnswers:
+    """Answer one query with all that is denser than 300 HU."""
+    volume = read_volume(folder)
+    mask = volume.hu > 300
+    z, y, x = (int(place[0]) for place in np.nonzero(mask))
+    x_mm, y_mm, z_mm = volume.grid.to_lps(np.array([[z, y, x]], dtype=float))[0].tolist()
+    packed = PackedMask.of(mask, (0, 0, 0), volume.grid.shape)
+    answer = VolumeAnswer("There is a bone.", 0.8, (x_mm, y_mm, z_mm), (x, y, z), packed=packed)
+    return VolumeAnswers("segment", str(folder), "bone", 0.5, "none", 0.05, (answer,), volume, volume)
+
+
 @pytest.fixture
 def question() -> Question:
     """A question without a network."""
     return Question(ask, "0123abcd", DicomOptions())
+
+
+@pytest.fixture
+def both(question: Question) -> Question:
+    """The same with one about CT."""
+    return replace(question, ask_scan=ask_scan, scan_digest="4567cdef")
 
 
 @dataclass

@@ -86,7 +86,7 @@ def test_segment__of_a_study_writes_and_stores(
     )
     out, err = capsys.readouterr()
     (answers,) = json.loads(out)
-    assert answers["image"].startswith("GLINT-")
+    assert answers["image"].startswith("study-")
     assert marked not in out + err
     files = {pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "out").iterdir()}
     assert f"stored {len(files)} results" in err

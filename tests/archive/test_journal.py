@@ -44,10 +44,30 @@ def test_second__process_or_task_or_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="threshold"):
         Journal(tmp_path / "j", TASK | {"threshold": 0.4})
     Journal(tmp_path / "j", TASK).close()
-    for content in ("hello\n", "[]\n", '{"a": 1}\n', '{"glint_watch": 1, "task": {}}\n{"x": 1}\n'):
+    for content in ("hello\n", "[]\n", '{"a": 1}\n', '{"glint_watch": 2, "task": {}}\n{"x": 1}\n'):
         (tmp_path / "other").write_text(content)
         with pytest.raises(DataError, match="not the journal"):
             Journal(tmp_path / "other", TASK)
         assert (tmp_path / "other").read_text() == content
     with pytest.raises(UsageError, match="cannot be opened"):
         Journal(tmp_path, TASK)
+
+
+def test_journal__of_an_older_version_is_refused_and_kept(tmp_path: Path) -> None:
+    """Its studies stand there by hashes that have no key."""
+    old = '{"glint_watch": 1, "task": {}}\n{"study": "0123", "state": "done"}\n'
+    (tmp_path / "j").write_text(old)
+    with pytest.raises(UsageError, match="older version"):
+        Journal(tmp_path / "j", {})
+    assert (tmp_path / "j").read_text() == old
+
+
+def test_journal__of_another_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its studies could not be told, and all of them would be answered again."""
+    monkeypatch.setattr("glint.io.phi._given", [b"1" * 32])
+    Journal(tmp_path / "j", TASK).close()
+    monkeypatch.setattr("glint.io.phi._given", [b"2" * 32])
+    with pytest.raises(UsageError, match="another key"):
+        Journal(tmp_path / "j", TASK)
+    monkeypatch.setattr("glint.io.phi._given", [b"1" * 32])
+    Journal(tmp_path / "j", TASK).close()

@@ -44,7 +44,7 @@ def main(address: str, journal: str, moment: str) -> None:
     if moment != "never":
         when, name = moment.split()
         setattr(archive, name, dying(getattr(archive, name), after=when == "after"))
-    question = Question(fixtures.ask, "0123abcd", DicomOptions())
+    question = Question(fixtures.ask, "0123abcd", DicomOptions(), fixtures.ask_scan, "4567cdef")
     opened = Journal(Path(journal), {"queries": ["There is a mass."]})
     watch(archive, opened, question, every_s=0.01, polls=3, tell=print)
 

@@ -65,17 +65,21 @@ def image(tmp_path: Path) -> Path:
 AFFINE = np.array([[0, 0, 8.0, -128], [0, 8.0, 0, -104], [10.0, 0, 0, -100], [0, 0, 0, 1]])
 
 
-@pytest.fixture(scope="session")
-def ct_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of CT whose gates are half open; do not change its files."""
+def save_ct_model(folder: Path) -> Path:
+    """Write an untrained model of CT whose gates are half open."""
     torch.manual_seed(0)
     volume = {"spacing_mm": [8, 8, 8], "crop": [16, 32, 32], "windows_hu": [[-1000, 1000]]}
     arch = {"patch_px": 8, "tubelet": 4, "width": 48, "depth": 1, "heads": 4}
     align = {"gate_bias_init": 0.0, "gate_scale_init": 1.0}
     cfg = {"data": {"volume": volume}, "vision": {"name": "vjepa", "arch": arch}, "align": align}
-    folder = tmp_path_factory.mktemp("ct-model")
     save_model(GlintModel(GlintConfig.model_validate(cfg)), folder, "# A card\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ct_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `save_ct_model`; do not change its files."""
+    return save_ct_model(tmp_path_factory.mktemp("ct-model"))
 
 
 def write_scan(path: Path, hu: np.ndarray, affine: np.ndarray = AFFINE) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from tests.archive.conftest import ct_series
 
 pytest.importorskip("highdicom", reason="the extra dicom is not installed")
 
@@ -55,6 +56,33 @@ def test_dicom_out__writes_results_for_the_study(
     assert {path.name for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_dicom_out__of_a_ct_lies_on_the_slices_for_other_readers(
+    glint: Command, ct_folder: Path, tmp_path: Path
+) -> None:
+    import highdicom
+    import SimpleITK
+
+    (tmp_path / "series").mkdir()
+    for data in ct_series():
+        data.save_as(tmp_path / "series" / f"{data.SOPInstanceUID}.dcm", enforce_file_format=True)
+    words = ("-m", ct_folder, "-q", "There is a mass.", "-o", tmp_path / "mask.nii.gz")
+    done = glint("segment", tmp_path / "series", *words, "--dicom-out", tmp_path / "out")
+    assert done.status == 0, done.err
+    written = {pydicom.dcmread(path).Modality: path for path in (tmp_path / "out").iterdir()}
+    assert set(written) == {"SEG", "SR"}
+    mask = SimpleITK.ReadImage(tmp_path / "mask.nii.gz")
+    voxels = SimpleITK.GetArrayFromImage(mask) > 0
+    assert 0 < voxels.sum() < voxels.size
+    where = {
+        mask.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]]) for index in np.argwhere(voxels)
+    }
+    segmentation = highdicom.seg.segread(written["SEG"])
+    volume = segmentation.get_volume(combine_segments=True)
+    inside = volume.map_indices_to_reference(np.argwhere(volume.array > 0))
+    assert len(inside) == len(where)
+    assert {tuple(np.round(point, 2)) for point in inside} == {tuple(np.round(point, 2)) for point in where}
+
+
 def test_deidentify__no_value_of_the_patient_is_left(
     glint: Command, radiograph: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +94,7 @@ def test_deidentify__no_value_of_the_patient_is_left(
     assert len(files) == 4
     for path in files:
         content = path.read_bytes()
-        assert b"GLINT-" in content
+        assert b"study-" in content
         for secret in (b"ZZMARK", b"19310203", b"20110405"):
             assert secret not in content
 

@@ -98,10 +98,9 @@ def test_kinds__of_image_and_model_must_fit(
     done = glint("segment", image, "-q", "a", "-m", ct_folder, "-o", out / "m.png")
     assert_one_message(done, 3, out)
     assert "glint-cxr-phantom" in done.err
-    for scan in (ct, tmp_path):
-        done = glint("segment", scan, "-q", "a", "-m", model_folder, "-o", out / "m.nii.gz")
-        assert_one_message(done, 3, out)
-        assert "glint-ct-phantom" in done.err
+    done = glint("segment", ct, "-q", "a", "-m", model_folder, "-o", out / "m.nii.gz")
+    assert_one_message(done, 3, out)
+    assert "glint-ct-phantom" in done.err
     for words in (
         (image, "-m", model_folder, "--refine", "guided"),
         (image, "-m", model_folder, "--series", "2"),

@@ -48,7 +48,7 @@ def test_alias__in_a_child_is_that_of_its_parent(home: Path) -> None:
     data = everything()
     data.Rows, data.Columns, data.Modality = 64, 64, "CR"
     data.save_as(home / "x.dcm", enforce_file_format=True)
-    items, _ = read_contents(home / "x.dcm")
+    items = read_contents(home / "x.dcm").items
     assert items[0].study == phi.alias(str(data.StudyInstanceUID))
 
 

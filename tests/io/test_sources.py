@@ -1,6 +1,8 @@
 """Folders and archives: what is in them is found whatever it is called, bombs are refused, names are not shown."""
 
+import gzip
 import io
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,20 @@ from glint.io.volume_nifti import write_nifti
 from glint.io.voxel_grid import VoxelGrid
 
 NAME = "DOE^JOHN"
+
+
+def tarred(files: dict[str, bytes], mode: Any = "w") -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo("x")
+            member.type, member.linkname = kind, "/etc/passwd"
+            archive.addfile(member)
+    return stream.getvalue()
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -61,6 +77,62 @@ def test_archive__a_scan_in_nested_archives_equals_the_scan(
     assert (read_volume(folder).hu == scan).all()
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tar__a_scan_in_it_equals_the_scan_and_links_are_left_out(
+    tmp_path: Path, scan: NDArray[np.int16], nifti: bytes, mode: str
+) -> None:
+    packed = tarred({f"../../{NAME}/a.nii.gz": nifti, "/etc/notes.txt": b"text"}, mode)
+    for content in (packed, zipped({"a.tar": packed}), tarred({"a": packed}, "w:gz")):
+        path = tmp_path / "study"
+        path.write_bytes(content)
+        found = read_volume(path)
+        assert (found.hu == scan).all()
+        assert found.provenance.notes == ("1 files are no images",)
+    assert [file.name for file in tmp_path.iterdir() if file.name != "scan.nii.gz"] == ["study"]
+
+
+def damaged_tar(png: bytes, what: str) -> bytes:
+    whole = tarred({"a.png": png, "b.png": png})
+    second = whole.index(b"b.png")
+    changed = bytearray(whole)
+    changed[second + 3] ^= 1
+    return {
+        "in a file": whole[: second - 600],
+        "between files": whole[:second],
+        "before the end": whole[: whole.rindex(b"ustar") + 255],
+        "header": bytes(changed),
+        "gzip": gzip.compress(whole, 0)[:-2000],
+    }[what]
+
+
+@pytest.mark.parametrize("what", ["in a file", "between files", "before the end", "header", "gzip"])
+def test_tar__that_is_damaged_says_so(tmp_path: Path, png: bytes, what: str) -> None:
+    """Files behind the damage would be missing without a word."""
+    (tmp_path / "a.tar").write_bytes(damaged_tar(png, what))
+    with pytest.raises(DataError, match="archive is damaged, cut short"):
+        sources(tmp_path / "a.tar")
+
+
+def test_tar__a_bomb_or_too_many_files_are_refused(tmp_path: Path, png: bytes, monkeypatch: Any) -> None:
+    (tmp_path / "a").write_bytes(gzip.compress(tarred({"a": bytes(70 << 20)}), 6))
+    with pytest.raises(DataError, match="unpacks to more"):
+        sources(tmp_path / "a")
+    monkeypatch.setattr("glint.io.archives.MAX_FILES", 3)
+    monkeypatch.setattr("glint.io.sources.MAX_FILES", 3)
+    for content in (tarred({str(n): b"x" for n in range(5)}), zipped({str(n): b"x" for n in range(5)})):
+        (tmp_path / "a").write_bytes(content)
+        with pytest.raises(DataError, match="4 files"):
+            sources(tmp_path / "a")
+
+
+def test_gzip__with_a_name_that_has_no_end_is_seen_at_once(tmp_path: Path) -> None:
+    """Python's own reader takes such a name byte by byte."""
+    (tmp_path / "a.gz").write_bytes(b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * (40 << 20))
+    with pytest.raises(DataError):
+        read_volume(tmp_path / "a.gz")
+    assert len(sources(tmp_path / "a.gz")) == 1
+
+
 def test_archive__deeper_than_three_is_refused(tmp_path: Path, png: bytes) -> None:
     packed = zipped({"a.png": png})
     for _ in range(3):
@@ -76,13 +148,14 @@ def test_archive__mixed_images_are_listed_and_chosen(tmp_path: Path, png: bytes,
     stream = io.BytesIO()
     Image.fromarray(other).save(stream, format="JPEG")
     path.write_bytes(zipped({f"{NAME}.png": png, f"{NAME}.jpg": stream.getvalue(), "ct.nii.gz": nifti}))
-    items, others = contents(path)
+    there = contents(path)
+    items = there.items
     assert sorted((item.kind, item.reader) for item in items) == [
         ("JPEG", "radiograph"),
         ("NIfTI", "volume"),
         ("PNG", "radiograph"),
     ]
-    assert others == 0
+    assert there.others == 0
     assert read_volume(path).hu.shape == (20, 26, 32)
     with pytest.raises(DataError, match="2 radiographs") as caught:
         read_radiograph(path)

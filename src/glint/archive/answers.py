@@ -51,7 +51,9 @@ class DicomOptions:
             )
 
 
-def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest: str) -> list[Path]:
+def write_dicom(
+    answers: Answers, folder: Path, options: DicomOptions, *, digest: str, series: str = ""
+) -> list[Path]:
     """Write the answers to a radiograph as DICOM files and return their paths.
 
     Args:
@@ -59,6 +61,7 @@ def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest
         folder: Made if need be.
         options: How results are written.
         digest: What tells the model from others of its name (glint.model.folder.model_digest).
+        series: As given to `glint.io.radiograph.read_radiograph`.
 
     Raises:
         DataError: The file does not say which image of which study it is.
@@ -66,9 +69,8 @@ def write_dicom(answers: Answers, folder: Path, options: DicomOptions, *, digest
     """
     from glint.io.dicom_out.write import write_results
 
-    return write_results(
-        folder, dicom_results(answers, source_headers(answers, options), options, digest=digest)
-    )
+    headers = source_headers(answers, options, series=series)
+    return write_results(folder, dicom_results(answers, headers, options, digest=digest))
 
 
 def write_volume_dicom(
@@ -94,18 +96,42 @@ def write_volume_dicom(
         DataError: The series has gaps, or does not say which study it belongs to.
         UsageError: The folder cannot be written.
     """
-    from glint.io.dicom_out.headers import alias_of, read_series_headers
-    from glint.io.dicom_out.stamp import Stamp
-    from glint.io.dicom_out.write import results, write_results
+    from glint.io.dicom_out.write import write_results
 
-    headers = read_series_headers(source, series=series)
-    if options.deidentify:
-        headers = read_series_headers(source, series=series, alias=alias_of(headers[0]))
+    headers = scan_headers(source, options, series=series)
+    return write_results(folder, scan_results(answers, headers, options, digest=digest))
+
+
+def scan_results(
+    answers: VolumeAnswers, headers: "Sequence[Dataset]", options: DicomOptions, *, digest: str
+) -> "Results":
+    """Return the answers about a CT as DICOM data sets by kind.
+
+    Args:
+        answers: Of `segment`.
+        headers: Of the slices, see `scan_headers`.
+        options: How results are written.
+        digest: See `write_dicom`.
+    """
+    from glint.io.dicom_out.stamp import Stamp
+    from glint.io.dicom_out.write import results
+
     more = (("refine", answers.refine), ("min_ml", f"{answers.min_ml:g}"))
     stamp = Stamp(Path(answers.model).name, digest, answers.threshold, more)
     # Maps are as large as the scan: only fractional segmentations need them.
     findings = [_volume_finding(answer, options.seg_type == "fractional") for answer in answers.results]
-    return write_results(folder, results(headers, findings, stamp, seg_type=options.seg_type))
+    return results(headers, findings, stamp, seg_type=options.seg_type)
+
+
+def scan_headers(folder: Path, options: DicomOptions, *, series: str = "") -> "Sequence[Dataset]":
+    """Return the headers that the results of a CT take over, in the order of the axes of the scan.
+
+    Raises:
+        DataError: The series has gaps, or does not say which study it belongs to.
+    """
+    from glint.io.dicom_out.headers import read_series_headers
+
+    return read_series_headers(folder, series=series, deidentify=options.deidentify)
 
 
 def dicom_results(
@@ -132,20 +158,18 @@ def dicom_results(
     )
 
 
-def source_headers(answers: Answers, options: DicomOptions) -> "Sequence[Dataset]":
-    """Return the header that the results of a radiograph take over, read again from the file.
+def source_headers(answers: Answers, options: DicomOptions, *, series: str = "") -> "Sequence[Dataset]":
+    """Return the header that the results of a radiograph take over, read again from its file.
 
     Raises:
         DataError: It lacks UIDs.
         UsageError: The image is not DICOM.
     """
-    from glint.io.dicom_out.headers import alias_of, read_header
+    from glint.io.dicom_out.headers import read_header
 
-    check_dicom(answers.radiograph.source)
-    header = read_header(answers.radiograph.source)
-    if options.deidentify:
-        header = read_header(answers.radiograph.source, alias=alias_of(header))
-    return [header]
+    source = answers.radiograph.source
+    check_dicom(source)
+    return [read_header(source, series=series, deidentify=options.deidentify)]
 
 
 def _volume_finding(answer: VolumeAnswer, with_heat: bool) -> "Finding":
@@ -164,23 +188,18 @@ def _no_mask() -> UsageError:
 
 
 def check_dicom(path: Path) -> None:
-    """Refuse an image that belongs to no study.
+    """Refuse a file that belongs to no study; what is in a folder or an archive is seen when it is read.
 
     Raises:
-        UsageError: Neither a DICOM file nor a folder.
+        UsageError: The image is not DICOM.
     """
-    if path.is_dir():
-        return  # of slices: their reader says what is wrong with them
-    is_dicom = False
-    if path.is_file():
-        with path.open("rb") as stream:
-            is_dicom = stream.read(132)[128:] == b"DICM"
-    if not is_dicom:
-        raise UsageError(
-            "results can be written as DICOM for DICOM images only: they belong to a patient and a study",
-            where=str(path),
-            fix="leave out --dicom-out, or name the DICOM file",
-        )
+    from glint.io.dicom_file import is_dicom
+    from glint.io.dicom_out.headers import no_dicom
+    from glint.io.sources import Source, is_archive
+
+    if path.is_dir() or (path.is_file() and (is_archive(path) or is_dicom(Source.of(path)))):
+        return
+    raise no_dicom(str(path))
 
 
 def finding_of(answer: Answer) -> "Finding":

@@ -48,12 +48,13 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An object of a study: its UIDs and the modality of its series."""
+    """An object of a study: its UIDs, the modality of its series, and its SOP class, "" when it is not told."""
 
     study: str
     series: str
     uid: str
     modality: str
+    sop_class: str = ""
 
 
 class Archive:
@@ -118,7 +119,10 @@ class Archive:
             uid, modality = _value(row, "0020000E"), _value(row, "00080060")
             if series in ("", uid):
                 rows = self._client.search_for_instances(study, uid, limit=MAX_INSTANCES)
-                found += [Instance(study, uid, _value(item, "00080018"), modality) for item in rows]
+                found += [
+                    Instance(study, uid, _value(item, "00080018"), modality, _value(item, "00080016"))
+                    for item in rows
+                ]
         return found
 
     def fetch(self, instance: Instance, path: Path) -> None:

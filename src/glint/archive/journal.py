@@ -1,12 +1,12 @@
 """Which studies a watch has dealt with: a file of JSON lines that only grows, on disk before anything goes on.
 
-A study stands in it by a digest of its UID, so that the file tells nobody which studies there were. A line cut off by a
+A study stands in it by its alias (glint.io.phi), longer than in messages, so that the file tells nobody which studies
+there were. A line cut off by a
 crash is dropped at the next start: what it said is done again, which the archive does not notice, because results have
 the same UIDs each time.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 from collections import Counter
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glint.errors import DataError, UsageError
+from glint.io.phi import alias
 
 State = Literal["begin", "later", "done", "failed"]
+VERSION, KEY_DIGITS = 2, 32
 
 
 class Journal:
@@ -50,7 +52,7 @@ class Journal:
         if lines:
             self._read(lines, task)
         else:
-            self._append({"glint_watch": 1, "task": task})
+            self._append({"glint_watch": VERSION, "key": _fingerprint(), "task": task})
             _sync_folder(path.parent)
 
     def close(self) -> None:
@@ -59,15 +61,15 @@ class Journal:
 
     def ended(self, study: str) -> bool:
         """Say whether a study is done or given up."""
-        return key_of(study) in self._ended
+        return _key_of(study) in self._ended
 
     def begun(self, study: str) -> int:
         """Return how often a study was begun."""
-        return self._begun[key_of(study)]
+        return self._begun[_key_of(study)]
 
     def crashes(self, study: str) -> int:
         """Return how often the process ended while it was at an open study, for whatever reason."""
-        key = key_of(study)
+        key = _key_of(study)
         return self._begun[key] - self._put_off[key]
 
     def note(self, study: str, state: State, **facts: Any) -> None:
@@ -78,7 +80,7 @@ class Journal:
             state: "begin" before the work; "done", "failed", or "later" when it has to be tried again, after it.
             facts: What else to say; no values of a patient.
         """
-        key = key_of(study)
+        key = _key_of(study)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._append({"time": now, "study": key, "state": state, **facts})
         self._count(key, state)
@@ -108,13 +110,25 @@ class Journal:
     def _read(self, lines: list[bytes], task: dict[str, Any]) -> None:
         try:
             head, *rows = (json.loads(line) for line in lines)
-            if head["glint_watch"] != 1:
-                raise KeyError("version")
+            version, key, known = head["glint_watch"], head.get("key"), head["task"]
             for row in rows:
                 self._count(row["study"], row["state"])
-            known = head["task"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError("this is not the journal of a watch", where=str(self.path)) from error
+        if version != VERSION:
+            # Its studies go by hashes without a key: nothing of today's says which they are.
+            raise UsageError(
+                "the journal is of an older version of GLINT",
+                where=str(self.path),
+                fix="name another journal, studies are then processed anew (--since leaves old ones out); remove this "
+                "one: who can list the archive can find out which studies it is about",
+            )
+        if key != _fingerprint():
+            raise UsageError(
+                "the journal was written with another key of aliases: its studies cannot be told",
+                where=str(self.path),
+                fix="bring $GLINT_HOME/alias.key back, or name another journal; studies are then processed anew",
+            )
         if known != json.loads(json.dumps(task)):
             changed = sorted(name for name in {*known, *task} if known.get(name) != task.get(name))
             raise UsageError(
@@ -124,9 +138,14 @@ class Journal:
             )
 
 
-def key_of(study: str) -> str:
-    """Return what stands for a study in a journal."""
-    return hashlib.sha256(f"glint study {study}".encode()).hexdigest()[:32]
+def _key_of(study: str) -> str:
+    """Return what stands for a study."""
+    return alias(study, digits=KEY_DIGITS)
+
+
+def _fingerprint() -> str:
+    """Return what tells the key of aliases from others."""
+    return alias("", "key")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 
 from glint.archive.client import Archive, Study
-from glint.archive.journal import Journal, key_of
-from glint.archive.studies import MODALITIES, Question, process
+from glint.archive.images import MODALITIES
+from glint.archive.journal import Journal
+from glint.archive.studies import Question, process
 from glint.errors import ArchiveError, GlintError
+from glint.io.phi import alias
 
 Tell = Callable[[str], None]
 MAX_CRASHES = 5
@@ -80,14 +82,14 @@ def _list(archive: Archive, since: str) -> list[Study]:
 
 def _one(archive: Archive, journal: Journal, question: Question, study: Study, tell: Tell) -> bool:
     """Process one study and note how it ended, whatever happens; return False when it has to be tried again."""
-    name = f"study {key_of(study.uid)[:12].upper()}"
+    name = alias(study.uid)
     if journal.crashes(study.uid) >= MAX_CRASHES:
         journal.note(study.uid, "failed", code=GlintError.code, why=f"the process ended {MAX_CRASHES} times")
         tell(f"{name}: left, because the process ended at it {MAX_CRASHES} times")
         return True
     journal.note(study.uid, "begin")
     try:
-        count = process(archive, study.uid, question)
+        count, left = process(archive, study.uid, question)
     except GlintError as error:
         again = isinstance(error, ArchiveError) and error.transient
         journal.note(study.uid, "later" if again else "failed", code=error.code, why=error.what)
@@ -97,6 +99,6 @@ def _one(archive: Archive, journal: Journal, question: Question, study: Study, t
         journal.note(study.uid, "failed", code=GlintError.code, why=type(error).__name__)
         tell(f"{name}: {GlintError.code}: {type(error).__name__}")
     else:
-        journal.note(study.uid, "done", results=count)
-        tell(f"{name}: {count} results stored")
+        journal.note(study.uid, "done", results=count, **({"left": left} if left else {}))
+        tell(f"{name}: {count} results stored" + "".join(f", left out: {reason}" for reason in left))
     return True

@@ -17,7 +17,7 @@ DEFAULT_MODEL = "glint-cxr-phantom"
 def check(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="Files, folders or ZIP archives.", show_default=False),
+        typer.Argument(metavar="IMAGE...", help="Files, folders or archives (ZIP, tar).", show_default=False),
     ],
     model: Annotated[
         str,

@@ -60,13 +60,12 @@ class Words:
         return options
 
 
-def dicom_output(image: Path, words: Words, series: str = "") -> "Callable[[Answers | VolumeAnswers], None]":
-    """Check the options before anything is computed; return what writes the files afterwards.
+def dicom_output(image: Path, words: Words) -> "Callable[[Answers | VolumeAnswers, str], None]":
+    """Check the options before anything is computed; return what writes the files afterwards, given answers and series.
 
     Args:
         image: As given.
         words: The options.
-        series: Which series of a folder.
 
     Raises:
         UsageError: Options that do not fit together, not a DICOM image, or the extra `dicom` is missing.
@@ -82,17 +81,17 @@ def dicom_output(image: Path, words: Words, series: str = "") -> "Callable[[Answ
             raise UsageError(
                 "--seg-type and --deidentify are for DICOM results", fix="add --dicom-out FOLDER"
             )
-        return lambda answers: None
+        return lambda answers, series: None
     options = words.options()
     check_dicom(image)
 
-    def write(answers: "Answers | VolumeAnswers") -> None:
+    def write(answers: "Answers | VolumeAnswers", series: str) -> None:
         from glint.model.folder import model_digest
         from glint.results import Answers
 
         digest = model_digest(answers.model)
         if isinstance(answers, Answers):
-            written = write_dicom(answers, folder, options, digest=digest)
+            written = write_dicom(answers, folder, options, digest=digest, series=series)
         else:
             written = write_volume_dicom(answers, image, folder, options, digest=digest, series=series)
         for path in written:
@@ -101,15 +100,24 @@ def dicom_output(image: Path, words: Words, series: str = "") -> "Callable[[Answ
     return write
 
 
-def refuse_files(png: Path | None, output: Path | None) -> None:
-    """Refuse single pictures for a study, which has any number of images.
+def refuse_files(output: Path | None, series: str, *, fill_gaps: bool) -> None:
+    """Refuse what makes no sense for a study of an archive.
+
+    Args:
+        output: A single file, where a study has any number of images.
+        series: Named by the address.
+        fill_gaps: Results would lie on slices that the archive does not have.
 
     Raises:
         UsageError: One of them was asked for.
     """
     from glint.errors import UsageError
 
-    if png is not None or output is not None:
+    if output is not None:
         raise UsageError(
-            "--png and --output are for image files", fix="write DICOM results: --dicom-out FOLDER"
+            "--png, --output and --heat are for image files", fix="write DICOM results: --dicom-out FOLDER"
         )
+    if series:
+        raise UsageError("--series is for folders", fix="name the series in the address: .../series/UID")
+    if fill_gaps:
+        raise UsageError("results cannot lie on slices that are missing", fix="leave out --fill-gaps")

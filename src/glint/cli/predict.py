@@ -3,14 +3,15 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glint.archive.address import is_archive
-from glint.cli.archive import DEFAULT_MODEL, segment_archive
+from glint.cli import archive
+from glint.cli.archive import DEFAULT_MODEL
 from glint.cli.dicom import Deidentify, DicomOut, SegType, Store, Words, dicom_output, refuse_files
 from glint.cli.show import show
 
@@ -27,7 +28,8 @@ ImagePath = Annotated[
     Path,
     typer.Argument(
         metavar="IMAGE",
-        help="X-ray: a DICOM, PNG or JPEG file. CT: a NIfTI or NRRD file, or a folder of DICOM slices.",
+        help="X-ray: a DICOM, PNG or JPEG file. CT: a NIfTI or NRRD file, or DICOM slices. A folder or an archive "
+        "(ZIP, tar) may hold either.",
     ),
 ]
 Queries = Annotated[
@@ -169,28 +171,31 @@ def segment(
     IMAGE may be the address of a study: dicomweb://HOST[:PORT]/PATH/studies/UID[/series/UID].
     """
     words = Words(dicom_out, seg_type, deidentify, store)
-    if is_archive(image):
-        refuse_files(png, output)
-        segment_archive(image, query or [], model or DEFAULT_MODEL, device, threshold, words, as_json=as_json)
-        return
-    write_dicom = dicom_output(image, words, series)
-    reading = {"series": series, "fill_gaps": fill_gaps, "add_hu": add_hu}
     options = {"threshold": threshold, "refine": refine, "min_ml": min_ml, "overlap": overlap}
+    if is_archive(image):
+        refuse_files(png or output or heat, series, fill_gaps=fill_gaps)
+        wanted = archive.Asked(query or [], model, "", device, options, add_hu)
+        archive.segment_archive(image, wanted, words, as_json=as_json)
+        return
+    write_dicom = dicom_output(image, words)
+    reading = {"series": series, "fill_gaps": fill_gaps, "add_hu": add_hu}
     asked = Asked(image, query or [], model, device, as_json, png, reading, options, output, heat)
-    write_dicom(_answer("segment", asked))
+    write_dicom(*_answer("segment", asked))
 
 
-def _answer(task: "Task", asked: Asked) -> "Answers | VolumeAnswers":
-    """Check everything that can be checked early, then answer, write files, print."""
+def _answer(task: "Task", asked: Asked) -> "tuple[Answers | VolumeAnswers, str]":
+    """Check everything that can be checked early, then answer, write files, print; return answers and series."""
     from glint.api import DEFAULT_CT_MODEL, check_kind, load
     from glint.infer.predict import check_queries
-    from glint.io.kind import looks_like_volume
     from glint.model.folder import reads_volumes
 
     texts = check_queries(asked.queries)
-    is_volume = looks_like_volume(asked.image)
+    volumes = reads_volumes(asked.model) if asked.model else None
+    is_volume, series = _kind(asked, volumes)
+    asked = replace(asked, reading=asked.reading | {"series": series})
     name = asked.model or (DEFAULT_CT_MODEL if is_volume else DEFAULT_MODEL)
-    volumes = reads_volumes(name)
+    if volumes is None:
+        volumes = reads_volumes(name)
     if volumes is not None:
         check_kind(name, volumes, asked.image)
     masks, heats = (numbered(path, len(texts)) for path in (asked.mask, asked.heat))
@@ -211,7 +216,27 @@ def _answer(task: "Task", asked: Asked) -> "Answers | VolumeAnswers":
         show(answers)
     for path, _ in written:
         sys.stderr.write(f"wrote {path}\n")
-    return answers
+    return answers, series
+
+
+def _kind(asked: Asked, volumes: bool | None) -> tuple[bool, str]:
+    """Say whether the image is a CT, and which series of a folder or an archive is meant, "" for a file."""
+    from glint.errors import UsageError
+    from glint.io.contents import Reader
+    from glint.io.kind import kind_of_path
+    from glint.io.untrusted import pick_image
+
+    series = str(asked.reading["series"])
+    kind = kind_of_path(asked.image)
+    if kind != "several":
+        if series and kind == "picture":
+            raise UsageError("--series is for folders and archives", where=str(asked.image))
+        return kind == "volume", series
+    readers: list[Reader] = ["radiograph", "volume"]
+    if volumes is not None:
+        readers = ["volume" if volumes else "radiograph"]
+    item = pick_image(asked.image, series, readers)
+    return item.reader == "volume", str(item.number)
 
 
 def _read(asked: Asked, *, is_volume: bool) -> "Radiograph | Volume":
@@ -219,7 +244,7 @@ def _read(asked: Asked, *, is_volume: bool) -> "Radiograph | Volume":
 
     if is_volume:
         return read_volume(asked.image, **asked.reading)
-    return read_radiograph(asked.image)
+    return read_radiograph(asked.image, series=asked.reading["series"])
 
 
 def _checked_options(asked: Asked, is_volume: bool) -> dict[str, Any]:
@@ -231,11 +256,12 @@ def _checked_options(asked: Asked, is_volume: bool) -> dict[str, Any]:
     options.check()
     if is_volume:
         return asked.options
-    if any(asked.reading.values()) or asked.heat or options != VolumeOptions(options.threshold):
+    of_ct = asked.reading["fill_gaps"] or asked.reading["add_hu"] or asked.heat
+    if of_ct or options != VolumeOptions(options.threshold):
         raise UsageError(
             "options of CT volumes were given for an X-ray",
             where=str(asked.image),
-            fix="leave out --heat, --refine, --min-ml, --overlap, --series, --fill-gaps and --add-hu",
+            fix="leave out --heat, --refine, --min-ml, --overlap, --fill-gaps and --add-hu",
         )
     return {name: value for name, value in asked.options.items() if name == "threshold"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from glint.config.schema import DataConfig
 from glint.config.volume import VolumeConfig
-from glint.errors import GlintError
+from glint.errors import DataError, GlintError
 from glint.io.contents import Item
 from glint.io.ct import lay_out
 from glint.io.letterbox import Letterbox
@@ -63,20 +63,23 @@ def check(path: Path, data: DataConfig) -> Iterator[Checked]:
         data: How the model that is meant sees images.
 
     Yields:
-        One record for each series, radiograph or file; one that says so when there is nothing.
+        One record for each series, radiograph or damaged file; one that says so when there is nothing.
     """
     try:
-        items, _ = read_contents(path)
+        found = read_contents(path)
     except GlintError as error:
         yield _refused(path, "", error)
         return
+    items = found.items
+    for fields in found.damaged:
+        yield _refused(path, "DICOM file", DataError(**fields))
     usable = [item for item in items if item.reader]
     for item in items:
         if item.reader:
             yield _check(path, item, data, "" if path.is_file() and len(items) == 1 else item.alias)
         elif usable or path.is_dir():
             yield Checked(str(path), None, item.text, item.study, item.alias)
-    if not usable:
+    if not usable and not found.damaged:
         yield _explain(path, items)
 
 

@@ -1,5 +1,6 @@
 """Which files belong together: images of a folder or an archive found, listed without patient data, chosen from."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from glint.io.limits import MIN_VOLUME_SIDE
 from glint.io.phi import alias
 from glint.io.sources import Source, unpacked_head
 
-RADIOGRAPHS = {"CR", "DX", "DR", "RG", "RF", "XR", "PX", "IO", "MG", "XA", "SC", "OT", "unknown"}
+CAPTURES = {"SC", "OT", "unknown"}
+RADIOGRAPHS = {"CR", "DX", "DR", "RG", "RF", "XR", "PX", "IO", "MG", "XA"} | CAPTURES
 VOLUME_FILES = {"NIfTI", "NRRD"}
 PICTURES = {"PNG", "JPEG"}
 MAX_LISTED = 40
+DAMAGED_HEAD_BYTES = 1 << 16
 TAGS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -92,6 +95,11 @@ class Series:
         """Whether it could be a radiograph."""
         return self.kind in RADIOGRAPHS | PICTURES
 
+    @property
+    def is_capture(self) -> bool:
+        """Whether it is as likely a dose sheet or a screenshot as a radiograph."""
+        return self.kind in CAPTURES
+
     def describe(self) -> str:
         """Return number, alias, kind and size: nothing that could tell of a patient."""
         rows, columns = self.slices[0].size
@@ -105,20 +113,63 @@ class Series:
         )
 
 
-def find_series(files: Sequence[Source]) -> tuple[list[Series], int]:
-    """Read the headers of all files; call it inside `quiet`.
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A DICOM file that cannot be read, and why."""
 
-    Returns:
-        The series, longest first, and the number of files that are no images.
+    source: Source
+    error: DataError
 
-    Raises:
-        DataError: A damaged file.
+    def names(self, uid: str) -> bool:
+        """Say whether its first bytes hold the UID of a series, whole."""
+        whole = rb"(?<![0-9.])" + re.escape(uid.encode()) + rb"(?![0-9.])"
+        return bool(uid) and re.search(whole, self.source.head(DAMAGED_HEAD_BYTES)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a folder or an archive holds.
+
+    Attributes:
+        series: Longest first.
+        others: Number of files that are no images.
+        damaged: DICOM files that cannot be read; they are in no series.
     """
+
+    series: tuple[Series, ...]
+    others: int
+    damaged: tuple[Damaged, ...]
+
+    def lost(self, chosen: Series) -> list[Damaged]:
+        """Return the damaged files that may be slices of a series: those of others name those in their first bytes."""
+        others = [one.uid for one in self.series if one.uid != chosen.uid]
+        return [
+            file
+            for file in self.damaged
+            if file.names(chosen.uid) or not any(file.names(uid) for uid in others)
+        ]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader should know of files that are left out."""
+        notes = (f"{self.others} files are no images",) if self.others else ()
+        if not self.damaged:
+            return notes
+        first = self.damaged[0].source.shown
+        return (*notes, f"{len(self.damaged)} damaged DICOM files were left out, e.g. {first}")
+
+
+def find_series(files: Sequence[Source]) -> Found:
+    """Read the headers of all files; call it inside `quiet`. A damaged one takes none of the others along."""
     groups: dict[tuple[str, ...], list[Slice]] = defaultdict(list)
     others = 0
+    damaged: list[Damaged] = []
     for source in files:
         if source.size and is_dicom(source):
-            found = list(_images(source))
+            try:
+                found = list(_images(source))
+            except DataError as error:
+                damaged.append(Damaged(source, error))
+                continue
         else:
             found = (
                 [((kind, source.shown), Slice(source, None, "", (0, 0)))] if (kind := _format(source)) else []
@@ -127,16 +178,15 @@ def find_series(files: Sequence[Source]) -> tuple[list[Series], int]:
             groups[key].append(item)
         others += not found
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [_series(n, key, tuple(slices)) for n, (key, slices) in enumerate(ordered, 1)], others
+    series = tuple(_series(n, key, tuple(slices)) for n, (key, slices) in enumerate(ordered, 1))
+    return Found(series, others, tuple(damaged))
 
 
-def choose(
-    found: Sequence[Series], wanted: str, where: str, what: str, usable: Callable[[Series], bool]
-) -> Series:
+def choose(found: Found, wanted: str, where: str, what: str, usable: Callable[[Series], bool]) -> Series:
     """Return the series that was asked for, or the only usable one.
 
     Args:
-        found: All there are.
+        found: All there is.
         wanted: Number, alias or UID of one, or "".
         where: For messages.
         what: What is looked for, e.g. "CT series".
@@ -145,24 +195,27 @@ def choose(
     Raises:
         DataError: None, several, or not the one that was asked for; the message lists them.
     """
-    shown = [series.describe() for series in found[:MAX_LISTED]]
-    listed = "; ".join(shown + ["..."] * (len(found) > MAX_LISTED))
+    there = listed(found.series)
     if wanted:
-        match = [series for series in found if wanted in (str(series.number), series.alias, series.uid)]
+        match = [
+            series for series in found.series if wanted in (str(series.number), series.alias, series.uid)
+        ]
         if len(match) == 1 and usable(match[0]):
             return match[0]
         raise DataError(
             "there is no such series" if not match else f"this series is no {what}",
             where=where,
-            expected=f"one of: {listed}" if listed else "",
+            expected=f"one of: {there}" if there else "",
         )
-    candidates = [series for series in found if usable(series)]
+    candidates = [series for series in found.series if usable(series)]
+    if not candidates and found.damaged:
+        raise found.damaged[0].error
     if not candidates:
         raise DataError(
-            f"there is no {what}" if found else "there are no images",
+            f"there is no {what}" if found.series else "there are no images",
             where=where,
             expected="a radiograph, or CT slices of one series",
-            fix=f"there are: {listed}" if listed else "name the folder with the images",
+            fix=f"there are: {there}" if there else "name the folder with the images",
         )
     if len(candidates) > 1:
         raise DataError(
@@ -170,10 +223,17 @@ def choose(
             if not what.endswith("s")
             else f"there are {len(candidates)} {what}",
             where=where,
-            expected=f"one of: {listed}",
-            fix=f'choose one by its number or alias, e.g. series="{candidates[0].number}"',
+            expected=f"one of: {there}",
+            fix=f"choose one by its number or alias: --series {candidates[0].number}"
+            f' (in Python: series="{candidates[0].number}")',
         )
     return candidates[0]
+
+
+def listed(found: Sequence[Series]) -> str:
+    """Return all there is in one line, as messages show it."""
+    shown = [series.describe() for series in found[:MAX_LISTED]]
+    return "; ".join(shown + ["..."] * (len(found) > MAX_LISTED))
 
 
 def _images(source: Source) -> Iterator[tuple[tuple[str, ...], Slice]]:

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 KEY_BYTES = 32
+DIGITS = 10
 NUMBERS = {"AT", "DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"}
 KEPT_VR = NUMBERS | {"CS", "OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UI"}
 KEPT_TEXT = {
@@ -64,14 +65,15 @@ EMPTIED = (
 """Elements that DICOM wants to be present in every object, be they empty."""
 
 
-def alias(uid: str, what: str = "study") -> str:
+def alias(uid: str, what: str = "study", *, digits: int = DIGITS) -> str:
     """Return a name for a study, a series or an image that tells nothing, e.g. "study-3f9a2c1b7d".
 
     Args:
         uid: StudyInstanceUID or alike; any text.
         what: First word of the alias.
+        digits: Hexadecimal digits, where DIGITS are not enough: among a million studies, two would share an alias.
     """
-    return f"{what}-{hmac.new(installation_key(), uid.encode(), hashlib.sha256).hexdigest()[:10]}"
+    return f"{what}-{hmac.new(installation_key(), uid.encode(), hashlib.sha256).hexdigest()[:digits]}"
 
 
 _given: list[bytes] = []

@@ -65,17 +65,14 @@ def read_radiograph(path: str | Path, *, series: str = "") -> Radiograph:
     For files from elsewhere, `glint.io.untrusted.read_radiograph` does the same in a process with limits.
 
     Args:
-        path: DICOM, PNG or JPEG file, or a folder or ZIP archive that holds one.
+        path: DICOM, PNG or JPEG file, or a folder or archive (ZIP, tar) that holds one.
         series: Which image of several: its number or alias in the list that the error shows, or its SOPInstanceUID.
 
     Raises:
         DataError: Missing, unreadable, cut short, a volume, a colour picture, or no radiograph at all.
     """
     path = Path(path)
-    if not path.is_dir():
-        check_file(path)
-    several = path.is_dir() or is_archive(path)
-    source = _choose(path, series) if several else Source.of(path)
+    source, more = radiograph_source(path, series)
     kind = _sniff(source)
     # pydicom and Pillow load only here: importing this module stays cheap.
     if kind == "dicom":
@@ -87,17 +84,30 @@ def read_radiograph(path: str | Path, *, series: str = "") -> Radiograph:
 
         stored = read_raster(source)
     pixels = _scale(stored, source.shown)
-    return Radiograph(pixels, stored.spacing_mm, path, stored.notes)
+    return Radiograph(pixels, stored.spacing_mm, path, stored.notes + more)
 
 
-def _choose(path: Path, series: str) -> Source:
-    """Return the radiograph of a folder or an archive."""
+def radiograph_source(path: Path, series: str = "") -> tuple[Source, tuple[str, ...]]:
+    """Return the file of a radiograph: the one that was given, or the one of a folder or an archive, with notes.
+
+    Args:
+        path: As in `read_radiograph`.
+        series: As in `read_radiograph`.
+
+    Raises:
+        DataError: Missing, not readable, or none or several in the folder.
+    """
+    if not path.is_dir():
+        check_file(path)
+        if not is_archive(path):
+            return Source.of(path), ()
     from glint.io.dicom_file import quiet
     from glint.io.dicom_series import choose, find_series
 
     with quiet():
-        found, _ = find_series(sources(path))
-        return choose(found, series, str(path), "radiograph", lambda one: one.is_radiograph).slices[0].source
+        found = find_series(sources(path))
+    chosen = choose(found, series, str(path), "radiograph", lambda one: one.is_radiograph)
+    return chosen.slices[0].source, found.notes()
 
 
 def radiograph_from_array(pixels: NDArray[np.generic]) -> Radiograph:

@@ -1,24 +1,24 @@
-"""Where bytes come from: a file, a file in a folder, or a member of a ZIP archive, also of one inside another.
+"""Where bytes come from: a file, a file in a folder, or a member of an archive (archives.py), also of a nested one.
 
 Nothing is unpacked to disk, and no name found in a folder or an archive is opened as a path or shown: such names
 often hold the patient's. Messages count instead ("file 17 of 212", in the order of names).
 """
 
-import gzip
 import io
-import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from glint.errors import DataError
+from glint.io.archives import GZIP, HEAD_BYTES, Kind, entries, kind_of
 from glint.io.damage import Refusing
 from glint.io.limits import FREE_BYTES, MAX_EXPANSION, MAX_FILES, MAX_VOLUME_FILE_BYTES, check_readable
 
 MAX_DEPTH = 3
 """Archives in archives in archives: exports of archives come as such."""
-PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+PACKED_HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Source:
         shown: How messages name it: what the user typed, and a number for what lies below.
         path: The file, or the outermost archive.
         size: Bytes.
-        member: The open archive and the entry of it, or None for a plain file.
+        member: Opens the member of an archive; None for a plain file.
     """
 
     shown: str
     path: Path
     size: int
-    member: tuple[zipfile.ZipFile, zipfile.ZipInfo] | None = None
+    member: Callable[[], IO[bytes]] | None = None
 
     @classmethod
     def of(cls, path: Path) -> "Source":
@@ -51,25 +51,21 @@ class Source:
         """
         if self.member is None:
             return self.path.open("rb")
-        archive, entry = self.member
-        with _whole(self.shown), archive.open(entry) as stream:
-            return io.BytesIO(stream.read(entry.file_size))
+        with _whole(self.shown), self.member() as stream:
+            return io.BytesIO(stream.read(self.size))
 
     def head(self, count: int) -> bytes:
         """Return the first bytes."""
         if self.member is None:
             with self.path.open("rb") as stream:
                 return stream.read(count)
-        archive, entry = self.member
-        with _whole(self.shown), archive.open(entry) as stream:
-            return stream.read(count)
+        with _whole(self.shown), self.member() as stream:
+            return stream.read(min(count, self.size))
 
 
 def is_archive(path: Path) -> bool:
-    """Say whether a file is a ZIP archive, by its first bytes."""
-    if not path.is_file():
-        return False
-    return Source.of(path).head(4) == b"PK\3\4"
+    """Say whether a file is a ZIP or tar archive, by its content."""
+    return path.is_file() and bool(_archive_kind(Source.of(path)))
 
 
 def sources(path: Path) -> list[Source]:
@@ -85,7 +81,7 @@ def sources(path: Path) -> list[Source]:
             replace(Source.of(file), shown=_nth(str(path), n, len(files))) for n, file in enumerate(files, 1)
         ]
     else:
-        check_readable(path, "an image file, a folder or a ZIP archive", "scan", MAX_VOLUME_FILE_BYTES)
+        check_readable(path, "an image file, a folder or an archive", "scan", MAX_VOLUME_FILE_BYTES)
         found = [Source.of(path)]
     flat = [item for source in found for item in _flat(source, 1)]
     _check_count(len(flat), str(path))
@@ -94,7 +90,8 @@ def sources(path: Path) -> list[Source]:
 
 def _flat(source: Source, depth: int) -> Iterator[Source]:
     """Yield a source, or, when it is an archive, all that is in it."""
-    if source.size < 4 or source.head(4) != b"PK\3\4":
+    kind = _archive_kind(source)
+    if not kind:
         yield source
         return
     if depth > MAX_DEPTH:
@@ -105,22 +102,21 @@ def _flat(source: Source, depth: int) -> Iterator[Source]:
             fix="unpack it",
         )
     with _whole(source.shown):
-        archive = zipfile.ZipFile(source.path if source.member is None else source.open())
-    entries = sorted((entry for entry in archive.infolist() if not entry.is_dir()), key=lambda e: e.filename)
-    _check_count(len(entries), source.shown)
-    # Entries may share their packed bytes, so that each one looks harmless: the sum counts.
-    if sum(entry.file_size for entry in entries) > max(FREE_BYTES, MAX_EXPANSION * source.size):
-        raise DataError(
-            "the archive unpacks to more than any scan does",
-            where=source.shown,
-            expected=f"at most {MAX_EXPANSION} times its size",
-        )
-    for n, entry in enumerate(entries, 1):
-        with _whole(source.shown):
-            if entry.flag_bits & 1 or entry.compress_type not in PACKING:
-                raise ValueError("encrypted, or packed in another way")
-        shown = _nth(source.shown, n, len(entries))
-        yield from _flat(Source(shown, source.path, entry.file_size, (archive, entry)), depth + 1)
+        found = entries(kind, source.open(), max(FREE_BYTES, MAX_EXPANSION * source.size), source.shown)
+    _check_count(len(found), source.shown)
+    for n, entry in enumerate(found, 1):
+        shown = _nth(source.shown, n, len(found))
+        yield from _flat(Source(shown, source.path, entry.size, entry.open), depth + 1)
+
+
+def _archive_kind(source: Source) -> Kind:
+    def unpacked() -> bytes:
+        try:
+            return unpacked_head(source, HEAD_BYTES)
+        except DataError:
+            return b""  # its reader says what is wrong with it
+
+    return kind_of(source.head(HEAD_BYTES), unpacked) if source.size else ""
 
 
 def _nth(shown: str, n: int, count: int) -> str:
@@ -141,23 +137,24 @@ def _whole(where: str) -> Refusing:
     return Refusing(
         "the archive is damaged, cut short, encrypted, or packed in a way that GLINT does not read",
         where,
-        expected="a ZIP archive without a password, stored or deflated",
+        expected="a tar or ZIP archive without a password, ZIP stored or deflated",
         fix="copy it again, or unpack it",
     )
 
 
 def unpacked_head(source: Source, count: int) -> bytes:
-    """Return the first bytes, unpacked when the file is gzipped.
+    """Return the first bytes, unpacked when the file is gzipped; cheap whatever the file is.
 
     Raises:
         DataError: The packed data are damaged.
     """
     head = source.head(count)
-    if not head.startswith(b"\x1f\x8b"):
+    if not head.startswith(GZIP):
         return head
-    with (
-        Refusing("the file is damaged or cut short", source.shown, expected="a whole file"),
-        source.open() as packed,
-        gzip.GzipFile(fileobj=packed) as stream,
-    ):
-        return stream.read(count)
+    # Python's gzip reads a file name in the header byte by byte, and that may have no end.
+    with Refusing("the file is damaged or cut short", source.shown, expected="a whole file"):
+        unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        found = unpacker.decompress(source.head(PACKED_HEAD_BYTES), count)
+        if len(found) < count and not unpacker.eof and source.size <= PACKED_HEAD_BYTES:
+            raise EOFError("the packed data have no end")
+        return found

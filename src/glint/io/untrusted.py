@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 import glint
 from glint.errors import DataError, GlintError
-from glint.io.contents import Item
+from glint.io.contents import Contents, Item, Reader
 from glint.io.grid_chain import GridChain
 from glint.io.phi import installation_key
 from glint.io.radiograph import Radiograph
@@ -89,14 +90,24 @@ def read_volume(
     return Volume(hu, arrays.get("valid"), provenance, GridChain.begin(grid))
 
 
-def read_contents(path: str | Path) -> tuple[list[Item], int]:
+def read_contents(path: str | Path) -> Contents:
     """List what a file, a folder or an archive holds: glint.io.contents.contents in a child process.
 
     Raises:
         DataError: Missing, damaged, or more than a study has.
     """
     reply, _ = run("contents", Path(path))
-    return [Item(**item) for item in reply["items"]], int(reply["others"])
+    return Contents([Item(**item) for item in reply["items"]], int(reply["others"]), reply["damaged"])
+
+
+def pick_image(path: str | Path, series: str, readers: Sequence[Reader]) -> Item:
+    """Return which image of a folder or an archive is meant: glint.io.contents.pick in a child process.
+
+    Raises:
+        DataError: As there.
+    """
+    reply, _ = run("pick", Path(path), series=series, readers=list(readers))
+    return Item(**reply["item"])
 
 
 def run(job: str, path: Path, **options: Any) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -94,10 +94,10 @@ def read_volume(
     For files from elsewhere, `glint.io.untrusted.read_volume` does the same in a process with limits.
 
     Args:
-        path: NIfTI (.nii, .nii.gz), NRRD or enhanced DICOM file, or a folder or ZIP archive with DICOM series.
+        path: NIfTI (.nii, .nii.gz), NRRD or enhanced DICOM file, or a folder or archive (ZIP, tar) with DICOM series.
         series: Which series of several: its number or alias in the list that the error shows, or its UID.
-        fill_gaps: Interpolate missing slices and uneven distances of a DICOM series instead of Refusing it. The
-            volume then has a regular grid, and masks are on that grid.
+        fill_gaps: Interpolate missing and damaged slices and uneven distances of a DICOM series instead of refusing
+            it. The volume then has a regular grid, and masks are on that grid.
         add_hu: Added to all values, for files that are known to be shifted (rescaled twice, or not at all).
 
     Raises:
@@ -108,7 +108,7 @@ def read_volume(
     if path.is_dir() or is_archive(path):
         from glint.io.volume_dicom import choose_scan, read_scan
 
-        chosen, notes = choose_scan(path, series)
+        chosen, notes = choose_scan(path, series, fill_gaps=fill_gaps)
         if chosen.kind == "CT":
             raw, kind = read_scan(chosen, str(path), fill_gaps=fill_gaps), "DICOM"
         else:
@@ -134,7 +134,7 @@ def _read_file(source: Source) -> tuple[RawVolume, str]:
         from glint.io.volume_nrrd import read_nrrd
 
         return read_nrrd(source), "NRRD"
-    expected, fix = "a NIfTI or NRRD file, or a folder or ZIP archive of DICOM slices", ""
+    expected, fix = "a NIfTI or NRRD file, or a folder or archive (ZIP, tar) of DICOM slices", ""
     what = "this is not a volume that GLINT can read"
     if head[128:132] == b"DICM":
         from glint.io.volume_dicom import read_enhanced

@@ -21,17 +21,31 @@ from glint.io.volume import RawVolume
 from glint.io.voxel_grid import VoxelGrid, check_affine
 
 
-def choose_scan(path: Path, series: str) -> tuple[Series, tuple[str, ...]]:
+def choose_scan(path: Path, series: str, *, fill_gaps: bool = False) -> tuple[Series, tuple[str, ...]]:
     """Return the CT of a folder or an archive, with notes on what else is there.
 
+    Args:
+        path: The folder or the archive.
+        series: Number, alias or UID, or "" for the only one.
+        fill_gaps: Leave damaged slices out.
+
     Raises:
-        DataError: None, several, or not the one that was asked for.
+        DataError: None, several, or not the one that was asked for; or a file is damaged that may be a slice of it.
     """
     with quiet():
-        found, others = find_series(sources(path))
+        found = find_series(sources(path))
     chosen = choose(found, series, str(path), "CT series", lambda one: one.is_scan)
-    notes = (f"{others} files are no images",) if others else ()
-    return chosen, notes + ((f"series {chosen.number} of {len(found)}",) if len(found) > 1 else ())
+    lost = found.lost(chosen) if chosen.kind == "CT" else []
+    if lost and not fill_gaps:
+        # At an end of the stack nothing else would tell that a slice is missing.
+        raise DataError(
+            f"{len(lost)} DICOM files are damaged or cut short, and may be slices of the series",
+            where=lost[0].source.shown,
+            expected="whole DICOM files",
+            fix="copy them again; --fill-gaps (fill_gaps=True) leaves them out, and interpolates between neighbours",
+        )
+    several = (f"series {chosen.number} of {len(found.series)}",) if len(found.series) > 1 else ()
+    return chosen, found.notes() + several
 
 
 def read_enhanced(source: Source) -> RawVolume:
@@ -41,12 +55,12 @@ def read_enhanced(source: Source) -> RawVolume:
         DataError: One slice of a series, no CT; or see `read_scan`.
     """
     with quiet():
-        found, _ = find_series([source])
-    if found and found[0].kind == "CT" and found[0].slices[0].frame is None:
+        found = find_series([source])
+    if found.series and found.series[0].kind == "CT" and found.series[0].slices[0].frame is None:
         raise DataError(
             "one DICOM file was given, and a volume needs all slices",
             where=source.shown,
-            expected="a NIfTI or NRRD file, or a folder or ZIP archive of DICOM slices",
+            expected="a NIfTI or NRRD file, or a folder or archive (ZIP, tar) of DICOM slices",
             fix="give the folder that the file is in",
         )
     chosen = choose(found, "", source.shown, "CT series", lambda one: one.is_scan)

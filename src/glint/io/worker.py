@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,8 +131,18 @@ def _volume(path: Path, series: str, fill_gaps: bool, add_hu: float) -> Reply:
 def _contents(path: Path) -> Reply:
     from glint.io.contents import contents
 
-    listed, others = contents(path)
-    return {"items": [asdict(item) for item in listed], "others": others}, {}
+    return asdict(contents(path)), {}
 
 
-JOBS: dict[str, Callable[..., Reply]] = {"radiograph": _radiograph, "volume": _volume, "contents": _contents}
+def _pick(path: Path, series: str, readers: list[Literal["volume", "radiograph"]]) -> Reply:
+    from glint.io.contents import pick
+
+    return {"item": asdict(pick(path, series, readers))}, {}
+
+
+JOBS: dict[str, Callable[..., Reply]] = {
+    "radiograph": _radiograph,
+    "volume": _volume,
+    "contents": _contents,
+    "pick": _pick,
+}

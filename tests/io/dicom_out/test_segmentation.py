@@ -113,7 +113,7 @@ def test_dciodvfy__finds_no_error_that_the_source_had_not(
 def test_shape__of_another_grid_is_refused(
     radiograph_file: Write, findings: list[Finding], stamp: Stamp
 ) -> None:
-    header = read_header(radiograph_file(), alias="")
+    header = read_header(radiograph_file())
     header.Rows = 91
     with pytest.raises(DataError, match="shape"):
         segmentation([header], findings, stamp)

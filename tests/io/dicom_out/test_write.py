@@ -9,14 +9,16 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom._dicom_dict import DicomDictionary
+from pydicom.dataset import Dataset
 from pydicom.uid import XRayAngiographicImageStorage
 
 from glint.errors import DataError
 from glint.io.dicom_out.findings import Finding
-from glint.io.dicom_out.headers import alias_of, read_header
+from glint.io.dicom_out.headers import read_header
 from glint.io.dicom_out.presentation import presentation
 from glint.io.dicom_out.stamp import Stamp
 from glint.io.dicom_out.write import results, write_results
+from glint.io.phi import alias
 
 Write = Callable[..., Path]
 
@@ -49,6 +51,43 @@ def test_presentation__box_point_text_and_brightness(
     assert presentation(read_header(path), findings[2:], stamp) is None
 
 
+def table(marked: str, first: int, vr: str, bits: int) -> Dataset:
+    """Return a look-up table of 256 entries, with a text about the patient."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", vr, [256, first, bits])
+    item.LUTExplanation = item.ModalityLUTType = marked
+    item.add_new("LUTData", "OW", (np.arange(256, dtype="<u2") << (bits - 8)).tobytes())
+    return item
+
+
+@pytest.mark.parametrize(("first", "vr"), [(300, "US"), (-200, "SS")])
+def test_presentation__repeats_look_up_tables_of_the_image(
+    radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path, marked: str,
+    complaints: Callable[[Path], set[str]], first: int, vr: str,
+) -> None:  # fmt: skip
+    """A viewer shows the image as the presentation state says: brightness must be that of the image."""
+    modality, voi = table(marked, first, vr, 16), table(marked, first, vr, 12)
+    source = radiograph_file(
+        "DX", VOILUTSequence=[voi], ModalityLUTSequence=[modality], WindowCenter="9", WindowWidth="8"
+    )
+    written = results([read_header(source, deidentify=True)], findings, stamp)
+    paths = dict(zip(written, write_results(tmp_path / "out", written), strict=True))
+    state = pydicom.dcmread(paths["PR"])
+    (shown,) = state.SoftcopyVOILUTSequence
+    assert "WindowCenter" not in shown
+    assert "RescaleSlope" not in state
+    # 12 bits are for images: a presentation state has 16, and the output of its VOI LUT is a share of them.
+    for (item,), expected in (
+        (state.ModalityLUTSequence, np.arange(256) << 8),
+        (shown.VOILUTSequence, np.rint((np.arange(256) << 4) * 65535 / 4095)),
+    ):
+        assert list(item.LUTDescriptor) == [256, first, 16]
+        assert (np.frombuffer(item.LUTData, "<u2") == expected).all()
+    assert state.ModalityLUTSequence[0].ModalityLUTType == "US"
+    assert marked.encode() not in paths["PR"].read_bytes()
+    assert complaints(paths["PR"]) - complaints(source) == set()
+
+
 def test_results__pictures_come_back_and_dciodvfy_finds_no_new_error(
     radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path,
     complaints: Callable[[Path], set[str]],
@@ -79,14 +118,14 @@ def test_alias__replaces_everything_of_the_patient(
     radiograph_file: Write, findings: list[Finding], stamp: Stamp, tmp_path: Path, marked: str
 ) -> None:
     source = radiograph_file()
-    alias = alias_of(read_header(source))
-    written = results([read_header(source, alias=alias)], findings, stamp, picture=picture())
+    name = alias(str(read_header(source).StudyInstanceUID))
+    written = results([read_header(source, deidentify=True)], findings, stamp, picture=picture())
     for path in write_results(tmp_path / "out", written):
         data = pydicom.dcmread(path)
-        assert str(data.PatientName).rstrip("^") == data.PatientID == alias
+        assert str(data.PatientName).rstrip("^") == data.PatientID == name
         for secret in (marked, "19500102", "20240203", "101112"):
             assert secret.encode() not in path.read_bytes()
-    assert alias_of(read_header(radiograph_file())) != alias
+    assert read_header(radiograph_file(), deidentify=True).PatientID != name
 
 
 @pytest.mark.parametrize("tag", ["StudyInstanceUID", "SOPInstanceUID"])
@@ -141,7 +180,7 @@ def test_canaries__of_a_thousand_elements_only_those_of_the_list_come_through(
     }
     assert through <= allowed
     assert {"PatientName", "PatientID"} <= through
-    hidden = read_header(path, alias=alias_of(header))
+    hidden = read_header(path, deidentify=True)
     for written in write_results(tmp_path / "hidden", results([hidden], findings, stamp, picture=picture())):
         assert b"ZQ" not in written.read_bytes()
 

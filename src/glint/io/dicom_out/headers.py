@@ -5,8 +5,8 @@ no institution, no private elements. With an alias the patient is replaced and d
 UIDs stay, because without them the result would lie on no image.
 """
 
-import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,11 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import DA, TM
 
-from glint.errors import DataError
-from glint.io.dicom_file import quiet, read_dataset
+from glint.errors import DataError, UsageError
+from glint.io.dicom_file import is_dicom, quiet, read_dataset
 from glint.io.dicom_stack import stack
+from glint.io.phi import alias
+from glint.io.radiograph import radiograph_source
 from glint.io.sources import Source
 from glint.io.volume_dicom import choose_scan
 
@@ -61,6 +63,9 @@ IMAGE = (
     "WindowWidth",
     "VOILUTFunction",
 )
+TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+"""Look-up tables, which the presentation state repeats, without their explanations: those are free text."""
+LUT_TYPES = ("OD", "HU", "US")
 REQUIRED = (*PATIENT[:2], *PATIENT[3:], *STUDY)
 """Elements that every result has; empty when the source does not say (type 2 of the standard)."""
 UTF8 = "ISO_IR 192"
@@ -80,33 +85,57 @@ KINDS = frozenset(
 """Images with one frame a file."""
 
 
-def read_header(path: Path, *, alias: str = "") -> Dataset:
+def read_header(path: Path, *, series: str = "", deidentify: bool = False) -> Dataset:
     """Return the header of one radiograph, as `allowed` does.
+
+    Args:
+        path: As given to `glint.io.radiograph.read_radiograph`.
+        series: As given to `read_radiograph`.
+        deidentify: See `allowed`.
 
     Raises:
         DataError: Not a whole DICOM file, or without the UIDs that a result refers to.
+        UsageError: Not DICOM.
     """
+    source, _ = radiograph_source(path, series)
+    if not is_dicom(source):
+        raise no_dicom(source.shown)
     with quiet():
-        return allowed(_read(Source.of(path)), str(path), alias=alias)
+        return allowed(_read(source), source.shown, deidentify=deidentify)
 
 
-def read_series_headers(folder: Path, *, series: str = "", alias: str = "") -> list[Dataset]:
+def no_dicom(where: str) -> UsageError:
+    """Return the error for images that belong to no study."""
+    return UsageError(
+        "results can be written as DICOM for DICOM images only: they belong to a patient and a study",
+        where=where,
+        fix="leave out --dicom-out, or name the DICOM file",
+    )
+
+
+def read_series_headers(folder: Path, *, series: str = "", deidentify: bool = False) -> list[Dataset]:
     """Return the headers of one CT series in the order of the first axis of `glint.io.volume.read_volume`.
 
     Args:
         folder: As given to `read_volume`.
         series: As given to `read_volume`.
-        alias: See `allowed`.
+        deidentify: See `allowed`.
 
     Raises:
         DataError: As `read_volume`; also for a series with gaps, whose interpolated slices have no source.
+        UsageError: Not DICOM.
     """
     where = str(folder)
     with quiet():
-        ordered = stack(choose_scan(folder, series)[0], where, fill_gaps=False)
+        chosen = choose_scan(folder, series)[0]
+        if chosen.kind != "CT":
+            raise no_dicom(where)
+        ordered = stack(chosen, where, fill_gaps=False)
         if any(item.frame is not None for item in ordered.slices):
             raise DataError("results for multi-frame CT are not written", where=where)
-        headers = [allowed(_read(item.source), item.source.shown, alias=alias) for item in ordered.slices]
+        headers = [
+            allowed(_read(item.source), item.source.shown, deidentify=deidentify) for item in ordered.slices
+        ]
     _check_one_frame(headers, where)
     for header in headers:
         # Directions of one series differ in their last digits; the reader takes those of the first slice, too.
@@ -116,13 +145,13 @@ def read_series_headers(folder: Path, *, series: str = "", alias: str = "") -> l
     return headers
 
 
-def allowed(data: Dataset, where: str, *, alias: str = "") -> Dataset:
+def allowed(data: Dataset, where: str, *, deidentify: bool = False) -> Dataset:
     """Return a new data set with the elements that a result may take over.
 
     Args:
         data: Header of a source image.
         where: File or study, for messages.
-        alias: Name and id that replace the patient; "" keeps the patient.
+        deidentify: Write the alias of the study (glint.io.phi) for the patient, and leave dates and numbers empty.
 
     Raises:
         DataError: A UID is missing or malformed.
@@ -146,20 +175,16 @@ def allowed(data: Dataset, where: str, *, alias: str = "") -> Dataset:
         )
     for name in REQUIRED:
         setattr(header, name, "")
-    _copy(data, header, IMAGE if alias else (*PATIENT, *STUDY, *IMAGE))
-    if alias:
+    _copy(data, header, IMAGE if deidentify else (*PATIENT, *STUDY, *IMAGE))
+    if deidentify:
+        name = alias(str(header.StudyInstanceUID))
         # The caret says that this is a whole name, of one part.
-        header.PatientName, header.PatientID = f"{alias}^", alias
+        header.PatientName, header.PatientID = f"{name}^", name
+    _copy_tables(data, header)
     # A frame of reference without a position (many DX images) places nothing.
     if data.get("ImagePositionPatient") and data.get("ImageOrientationPatient"):
         _copy(data, header, PLACE)
     return header
-
-
-def alias_of(header: Dataset) -> str:
-    """Return the name that stands for a study: the same for all of its images, no way back without the UID."""
-    digest = hashlib.sha256(f"glint study {header.StudyInstanceUID}".encode()).hexdigest()
-    return f"GLINT-{digest[:12].upper()}"
 
 
 def spacing_mm(header: Dataset) -> tuple[float, float] | None:
@@ -187,7 +212,7 @@ def slice_step_mm(headers: Sequence[Dataset]) -> float:
 
 
 def _read(source: Source) -> Dataset:
-    return read_dataset(source, (*PATIENT, *STUDY, *UIDS, *PLACE, *IMAGE, "SpecificCharacterSet"))
+    return read_dataset(source, (*PATIENT, *STUDY, *UIDS, *PLACE, *IMAGE, *TABLES, "SpecificCharacterSet"))
 
 
 def _copy(data: Dataset, header: Dataset, names: Sequence[str]) -> None:
@@ -201,6 +226,38 @@ def _copy(data: Dataset, header: Dataset, names: Sequence[str]) -> None:
             setattr(header, name, str(value) if isinstance(value, str) or name.endswith("Name") else value)
         except Exception:  # noqa: BLE001, S112 - pydicom parses late, and raises anything on damaged elements
             continue
+
+
+def _copy_tables(data: Dataset, header: Dataset) -> None:
+    """Copy look-up tables that are whole, as a presentation state may have them: with 8 or 16 bits."""
+    if getattr(data, "original_encoding", (None, True))[1] is False:
+        return  # big endian: entries would have to be swapped
+    for name in TABLES:
+        with suppress(Exception):  # pydicom parses late, and raises anything on damaged elements
+            tables = [_table(item, name) for item in data.get(name) or ()]
+            if tables:
+                setattr(header, name, tables)
+
+
+def _table(item: Dataset, name: str) -> Dataset:
+    count, first, bits = (int(value) for value in item.LUTDescriptor)
+    # Whether the first value is signed stands in the VR alone.
+    descriptor, entries = item["LUTDescriptor"], item["LUTData"]
+    table = Dataset()
+    if bits in (8, 16):
+        table.add(descriptor)
+        table.add(entries)
+    else:
+        packed = isinstance(entries.value, bytes)
+        values = np.frombuffer(entries.value, "<u2") if packed else np.array(entries.value, dtype="<u2")
+        if name == "VOILUTSequence":  # its output counts as a share of all that the bits could hold
+            values = np.minimum(np.rint(values * (65535 / (2**bits - 1))), 65535).astype("<u2")
+        table.add_new("LUTDescriptor", descriptor.VR, [count, first, 16])
+        table.add_new("LUTData", "OW", values.tobytes())
+    if name == "ModalityLUTSequence":
+        kind = str(item.get("ModalityLUTType"))
+        table.ModalityLUTType = kind if kind in LUT_TYPES else "US"
+    return table
 
 
 def _sound(name: str, value: object) -> bool:

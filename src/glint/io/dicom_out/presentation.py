@@ -52,8 +52,26 @@ def presentation(
         ),
         **stamp.series("PR", [header], [*parts, *(f.query for f in findings)], SERIES_NUMBER),
     )
+    _repeat_tables(header, written)
     written.Laterality = ""  # wanted by the standard for series of paired parts, empty when not known
     return written
+
+
+def _repeat_tables(header: Dataset, written: Dataset) -> None:
+    """Put the look-up tables of the image in place of slopes and windows: an image that has them is shown by them."""
+    if "ModalityLUTSequence" in header:
+        written.ModalityLUTSequence = header.ModalityLUTSequence
+        _drop(written, "RescaleSlope", "RescaleIntercept", "RescaleType")
+    if "VOILUTSequence" in header:
+        shown = written.SoftcopyVOILUTSequence[0]
+        shown.VOILUTSequence = header.VOILUTSequence
+        _drop(shown, "WindowCenter", "WindowWidth", "VOILUTFunction")
+
+
+def _drop(data: Dataset, *names: str) -> None:
+    for name in names:
+        if name in data:
+            delattr(data, name)
 
 
 def _annotation(
