@@ -73,8 +73,7 @@ def generate_ct(
         workers: Processes; the result does not depend on it.
         spacing_mm: Nominal distance of voxels; each scanner has its own near it. Detail ends at 2.5 mm, the
             slices of the CT that all patients come from.
-        close_ups: Share of the training scans that show a small block of the trunk, with a report of that block:
-            what a report calls visible or not says most about places in scans that show little.
+        close_ups: Share of the training scans that show a small block of the trunk (docs/data.md).
         overwrite: Replace an earlier data set in `out`.
         progress: Called with (studies done, studies in all) after each patient.
 
