@@ -15,6 +15,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian
 
+from glint.io.dicom_out.headers import PATIENT, STUDY
+
 Command = Callable[..., Any]
 CANARY = re.compile(rb"(?i)zq\d{4}")
 TEXT_VRS = ("PN", "LO", "SH", "LT", "ST", "UT", "UC")
@@ -151,6 +153,50 @@ def test_commands__tell_nothing_of_a_thousand_canaries(
     written = [path for path in out.iterdir() if path.is_file()]
     assert {path.name for path in written} == {"mask.png", "overlay.png"}
     assert not [path for path in written if CANARY.search(path.read_bytes())]
+
+
+@pytest.mark.parametrize("deidentify", [False, True])
+def test_dicom_results__hold_only_the_canaries_of_the_listed_elements(
+    glint: Command, model_folder: Path, tmp_path: Path, deidentify: bool
+) -> None:
+    """These are the bytes that go to an archive, too."""
+    pytest.importorskip("highdicom", reason="the extra dicom is not installed")
+    canary = Canaries()
+    rows, columns = np.mgrid[:90, :80]
+    uids = {f"{what}InstanceUID": f"1.2.3.{n}" for n, what in enumerate(("Study", "Series"))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = image(
+            2000 + 1000 * np.sin(rows / 9) * np.cos(columns / 11),
+            canary,
+            slice(None),
+            ComputedRadiographyImageStorage,
+            Modality="CR",
+            PatientBirthDate="19310203",
+            StudyTime="101112",
+            **uids,
+        )
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        data.save_as(tmp_path / "image.dcm")
+    assert canary.count > 300
+    words = [
+        "-q",
+        "There is a nodule.",
+        "-m",
+        model_folder,
+        "--threshold",
+        "0.0001",
+        "--dicom-out",
+        tmp_path / "out",
+    ]
+    done = glint("segment", tmp_path / "image.dcm", *words, *(["--deidentify"] if deidentify else []))
+    assert done.status == 0, done.err
+    listed = () if deidentify else (*PATIENT, *STUDY)
+    known = {found.lower() for name in listed for found in CANARY.findall(str(data.get(name, "")).encode())}
+    written = [path.read_bytes() for path in (tmp_path / "out").iterdir()]
+    assert len(written) == 4
+    assert {found.lower() for content in written for found in CANARY.findall(content)} == known
+    assert not deidentify or not any(b"19310203" in content for content in written)
 
 
 def test_typed_names__are_shown_as_they_were_typed(glint: Command, tmp_path: Path) -> None:
