@@ -114,7 +114,7 @@ def _train(out: Path) -> Losses:
     from glint.phantom.generate import generate
     from glint.train.loop import train
 
-    _say(f"\n(d) A short training run: {TRAIN_STUDIES} new phantom studies, a tiny model, about a minute")
+    _say(f"\nA short training run: {TRAIN_STUDIES} new phantom studies, a tiny model, about a minute")
     with tempfile.TemporaryDirectory(prefix="glint-demo-") as folder:
         data, run = Path(folder) / "data", Path(folder) / "run"
         manifest = generate(
