@@ -33,6 +33,15 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def sync(path: Path) -> None:
+    """Force a file or folder to disk; a rename is only atomic for what is there."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def is_leftover(path: Path) -> bool:
     """Say whether a file is what a process that was killed while writing left behind; it may be removed."""
     return _LEFTOVER.fullmatch(path.name) is not None

@@ -3,13 +3,14 @@
 Points are [x, y] pixel indices, boxes [x0, y0, x1, y1] with x1 and y1 exclusive, both on the pixel grid of the file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from glint.errors import UsageError
 from glint.io.files import write_json
@@ -123,8 +124,17 @@ class Answers:
         Raises:
             UsageError: Another ending, or the path cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() == ".json":
-            write_json(path, self.to_dict())
-            return
-        write_picture(path, overlay(self.radiograph.pixels, [answer.panel() for answer in self.results]))
+        panels = (answer.panel() for answer in self.results)
+        save_answers(Path(path), self.to_dict, lambda: overlay(self.radiograph.pixels, list(panels)))
+
+
+def save_answers(path: Path, document: Callable[[], dict[str, Any]], picture: Callable[[], Image]) -> None:
+    """Write a document (.json) or a picture; only what is written is made.
+
+    Raises:
+        UsageError: Another ending than .json and .png, or the path cannot be written.
+    """
+    if path.suffix.lower() == ".json":
+        write_json(path, document())
+    else:
+        write_picture(path, picture())

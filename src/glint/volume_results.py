@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glint.errors import UsageError
-from glint.io.files import write_json
 from glint.io.montage import Row, montage
 from glint.io.packed_mask import PackedMask
-from glint.io.picture import write_picture
 from glint.io.volume import Volume
 from glint.io.volume_nifti import write_nifti
-from glint.results import Task
+from glint.results import Task, save_answers
 
 Point = tuple[float, float, float]
 Box = tuple[float, float, float, float, float, float]
@@ -182,11 +180,8 @@ class VolumeAnswers:
         Raises:
             UsageError: Another ending, or the path cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() == ".json":
-            write_json(path, self.to_dict())
-            return
-        write_picture(path, montage(self.volume, self.scan, [answer.row() for answer in self.results]))
+        rows = (answer.row() for answer in self.results)
+        save_answers(Path(path), self.to_dict, lambda: montage(self.volume, self.scan, list(rows)))
 
 
 def _rounded(numbers: tuple[float, ...] | None) -> list[float] | None:

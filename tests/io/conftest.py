@@ -10,9 +10,26 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 MARKED = "ZZPATIENTZZ"
+
+
+def ct_slice(stored: NDArray[Any], syntax: str = ExplicitVRLittleEndian, **tags: Any) -> FileDataset:
+    """Return a CT image of 16-bit values, uncompressed until the caller packs it; `tags` say where it lies."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+    meta.TransferSyntaxUID = syntax
+    data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    data.Modality, data.PixelData = "CT", stored.tobytes()
+    data.Rows, data.Columns = stored.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    data.PixelRepresentation = int(stored.dtype.kind == "i")
+    for name, value in tags.items():
+        setattr(data, name, value)
+    return data
 
 
 def build(

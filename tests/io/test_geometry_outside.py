@@ -8,8 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
+from tests.io.conftest import ct_slice
 
 from glint.io.volume import read_volume
 from glint.io.volume_nifti import write_nifti
@@ -34,23 +34,12 @@ def write_series(
     folder.mkdir()
     uid = generate_uid()
     for n, plane in enumerate(values):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-        data.SOPClassUID, data.SOPInstanceUID, data.Modality = (
-            CTImageStorage,
-            meta.MediaStorageSOPInstanceUID,
-            "CT",
-        )
+        data = ct_slice(plane)
         data.SeriesInstanceUID, data.StudyInstanceUID, data.InstanceNumber = uid, uid, n + 1
         data.ImagePositionPatient = [f"{v:.9g}" for v in origin + n * spacing[0] * axes[:, 0]]
         data.ImageOrientationPatient = [f"{v:.9g}" for v in [*axes[:, 2], *axes[:, 1]]]
         data.PixelSpacing = [f"{spacing[1]:.9g}", f"{spacing[2]:.9g}"]
-        data.Rows, data.Columns = plane.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
-        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
-        data.RescaleSlope, data.RescaleIntercept, data.PixelData = 1, 0, plane.tobytes()
+        data.RescaleSlope, data.RescaleIntercept = 1, 0
         data.save_as(folder / f"{(n * 5) % 8}.dcm", enforce_file_format=True)
 
 

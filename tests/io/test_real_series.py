@@ -6,9 +6,9 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, JPEG2000Lossless, generate_uid
+from pydicom.uid import JPEG2000Lossless, generate_uid
+from tests.io.conftest import ct_slice
 
 from glint.io.volume import Volume, read_volume
 from glint.io.volume_steps import to_canonical
@@ -24,24 +24,13 @@ def write_j2k(folder: Path, volume: Volume, slices: range) -> None:
     if volume.valid is not None:
         hu[~volume.valid] = -1025
     for n in slices:
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-        meta.TransferSyntaxUID = JPEG2000Lossless
-        data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-        data.SOPClassUID, data.SOPInstanceUID, data.Modality = (
-            CTImageStorage,
-            meta.MediaStorageSOPInstanceUID,
-            "CT",
-        )
+        stored = np.rint(hu[n] + 1025).astype(np.uint16)
+        data = ct_slice(stored, JPEG2000Lossless)
         data.SeriesInstanceUID, data.StudyInstanceUID = series, study
         spacing = [float(np.linalg.norm(down)), float(np.linalg.norm(right))]
         data.ImagePositionPatient = [f"{v:.10g}" for v in grid.affine[:3, 3] + n * step]
         data.ImageOrientationPatient = [f"{v:.10g}" for v in [*right / spacing[1], *down / spacing[0]]]
         data.PixelSpacing = spacing
-        stored = np.rint(hu[n] + 1025).astype(np.uint16)
-        data.Rows, data.Columns = stored.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
-        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
         data.RescaleSlope, data.RescaleIntercept, data.PixelPaddingValue = 1, -1025, 0
         code = imagecodecs.jpeg2k_encode(stored, level=0, codecformat="j2k", reversible=True)
         data.PixelData = encapsulate([code])

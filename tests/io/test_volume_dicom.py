@@ -12,9 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
+from tests.io.conftest import ct_slice
 
 from glint.errors import DataError
 from glint.io.volume import Volume, read_volume
@@ -30,22 +31,12 @@ JPEG_LOSSLESS, JPEG_LS = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80"
 
 def slice_file(stored: NDArray[Any], position: NDArray[np.float64], uid: str, **tags: Any) -> FileDataset:
     """Return one CT image of stored values = HU + 1024, with marked patient data."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    data.SeriesInstanceUID, data.Modality = uid, "CT"
+    data = ct_slice(stored, SeriesInstanceUID=uid)
     data.PatientName, data.PatientID, data.SeriesDescription = f"{MARKED}^A", MARKED, MARKED
     data.ImagePositionPatient = [f"{value:.6g}" for value in position]
     data.ImageOrientationPatient = [*ROW, *COLUMN]
     data.PixelSpacing, data.SliceThickness = list(SPACING), 99
-    data.Rows, data.Columns = stored.shape
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
-    data.PixelRepresentation = int(stored.dtype.kind == "i")
     data.RescaleSlope, data.RescaleIntercept = 1, -1024
-    data.PixelData = stored.tobytes()
     for name, value in tags.items():
         setattr(data, name, value)
     return data

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from glint.atomic import sync
 from glint.errors import DataError, UsageError
 from glint.io.phi import alias
 
@@ -53,7 +54,7 @@ class Journal:
             self._read(lines, task)
         else:
             self._append({"glint_watch": VERSION, "key": _fingerprint(), "task": task})
-            _sync_folder(path.parent)
+            sync(path.parent)
 
     def close(self) -> None:
         """Give the journal back."""
@@ -146,11 +147,3 @@ def _key_of(study: str) -> str:
 def _fingerprint() -> str:
     """Return what tells the key of aliases from others."""
     return alias("", "key")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,6 @@ Written into a temporary sibling, synced to disk and renamed; old ones go only a
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import warnings
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from glint.atomic import sync
 from glint.errors import TrainingError
 from glint.train.state import TrainState
 
@@ -47,13 +47,13 @@ def save(state: TrainState, folder: Path, *, keep: int) -> Path:
         hashes = {name: _sha256(temporary / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
         (temporary / MANIFEST).write_text(json.dumps(hashes, indent=1))
         for file in temporary.iterdir():
-            _sync(file)
+            sync(file)
         if (
             target.exists()
         ):  # a damaged one of the same step that resume passed over, or a stop right after a save
             shutil.rmtree(target)
         temporary.rename(target)
-        _sync(folder)
+        sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in sorted(folder.glob("step-*"))[:-keep]:
@@ -133,12 +133,3 @@ def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to disk; a rename is only atomic for what is there."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
