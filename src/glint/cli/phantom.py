@@ -56,8 +56,8 @@ def phantom_ct(
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
     spacing: Annotated[float, typer.Option(help="Distance of voxels in mm, about.")] = 3.0,
     close_ups: Annotated[
-        float, typer.Option(help="Share of training scans that show a small block of the trunk.")
-    ] = 0.0,
+        int, typer.Option(min=0, help="Small blocks in place of each training scan, each with its report.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier data set.")] = False,
 ) -> None:
     """Write phantom chest CT (NIfTI), their reports and their exact 3D masks.

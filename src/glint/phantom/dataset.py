@@ -221,11 +221,12 @@ def make_all(
     manifest_columns: tuple[str, ...] = MANIFEST_COLUMNS,
 ) -> Path:
     """Make all studies and write the tables; return the path of the manifest."""
-    rows, total = Rows(), sum(sizes.values())
-    for part in _run(list(patients(sizes)), workers, maker):
+    rows, done, work = Rows(), 0, list(patients(sizes))
+    for patient, part in zip(work, _run(work, workers, maker), strict=True):
         rows.extend(part)
+        done += len(patient.studies)
         if progress is not None:
-            progress(len(rows.manifest), total)
+            progress(done, sum(sizes.values()))
     write_table(out / "truth.parquet", rows.truth, TRUTH_COLUMNS)
     write_table(out / "anatomy.parquet", rows.anatomy, ANATOMY_COLUMNS)
     write_table(out / "manifest.parquet", rows.manifest, manifest_columns)

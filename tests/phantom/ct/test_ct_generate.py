@@ -52,6 +52,19 @@ def test_generate_ct__same_files_for_two_workers(made: Path, tmp_path: Path) -> 
         assert rows == [row for row in others if row["study_id"] in {r["study_id"] for r in rows}]
 
 
+def test_generate_ct__close_ups_stand_for_training_scans_only(made: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    options = {"seed": 7, "spacing_mm": SPACING_MM, "close_ups": 3}
+    generate_ct(tmp_path / "set", train=2, val=1, test=0, progress=lambda *at: seen.append(at), **options)
+    rows = pq.read_table(tmp_path / "set" / "manifest.parquet").to_pylist()
+    names = [row["study_id"] for row in rows]
+    assert names == [f"train-00000{i}-0{k}" for i in range(2) for k in range(3)] + ["val-000000"]
+    assert seen[-1] == (3, 3)
+    assert {row["patient_id"] for row in rows[:6]} == {"train-p00000"}
+    files, wanted = _hashes(tmp_path / "set"), _hashes(made)
+    assert files["images/val-000000.nii.gz"] == wanted["images/val-000000.nii.gz"]
+
+
 def test_generate_ct__splits_and_masks(made: Path) -> None:
     rows = pq.read_table(made / "manifest.parquet").to_pylist()
     split = {row["study_id"]: row["split"] for row in rows}

@@ -11,15 +11,15 @@ from glint.phantom.anatomy import Anatomy, sample_anatomy
 from glint.phantom.base import CT_GRID, load_base
 from glint.phantom.ct.findings import CT_INSERTERS
 from glint.phantom.ct.scanner import (
-    CLOSE_UP_MM,
     PHASES,
     Scanner,
     covered,
     enhance,
     finish,
+    sample_on,
     sample_scanner,
-    sampled,
     scan,
+    thicken,
     volume_grid,
 )
 from glint.phantom.ct.study import finding_on_scan, structure_on_scan
@@ -62,31 +62,21 @@ def test_sample_scanner__varies_grid_phase_and_field(chest: Anatomy, scanners: l
     assert sample_scanner(chest, 6.0, Seeds(3)).grid.affine == pytest.approx(scanners[3].grid.affine)
 
 
-def test_sample_scanner__close_ups_are_small_blocks_inside_the_trunk(
+def _sampled(chest: Anatomy, hu: torch.Tensor, scanner: Scanner) -> np.ndarray:
+    return sample_on(chest, thicken(chest, hu, scanner), scanner.grid)
+
+
+def test_sample_on__same_voxels_when_grid_is_the_anatomys_own(
     chest: Anatomy, scanners: list[Scanner]
 ) -> None:
-    trunk = np.array([n * s for n, s in zip(chest.hu.shape, chest.spacing_mm, strict=True)])
-    close = [sample_scanner(chest, 6.0, Seeds(i), close_ups=1.0) for i in range(60)]
-    for scanner in close:
-        half = np.array(scanner.grid.shape) * scanner.grid.spacing_mm / 2
-        middle = scanner.grid.to_lps((np.array([scanner.grid.shape]) - 1) / 2)[0][::-1]
-        assert (2 * half < CLOSE_UP_MM[1] + 6).all()
-        assert (np.abs(middle) + half <= trunk / 2 + 6).all()
-    assert len({scanner.grid.affine.tobytes() for scanner in close}) == len(close)
-    some = [sample_scanner(chest, 6.0, Seeds(i), close_ups=0.5) for i in range(60)]
-    kept = sum(a.grid.shape == b.grid.shape for a, b in zip(some, scanners, strict=True))
-    assert 15 <= kept <= 45
-
-
-def test_sampled__same_voxels_when_grid_is_the_anatomys_own(chest: Anatomy, scanners: list[Scanner]) -> None:
     own = replace(scanners[0], grid=volume_grid(chest), thickness_mm=0.0)
-    assert np.array_equal(sampled(chest, chest.hu, own), chest.hu.numpy())
+    assert np.array_equal(_sampled(chest, chest.hu, own), chest.hu.numpy())
 
 
-def test_sampled__thick_slices_are_means_along_z(chest: Anatomy, scanners: list[Scanner]) -> None:
+def test_thicken__thick_slices_are_means_along_z(chest: Anatomy, scanners: list[Scanner]) -> None:
     thin = replace(scanners[0], grid=volume_grid(chest), thickness_mm=0.0)
     thick = replace(thin, thickness_mm=20.0)
-    one, other = sampled(chest, chest.hu, thin), sampled(chest, chest.hu, thick)
+    one, other = _sampled(chest, chest.hu, thin), _sampled(chest, chest.hu, thick)
     assert other.mean() == pytest.approx(one.mean(), abs=1.0)
     assert np.abs(np.diff(other, axis=0)).mean() < 0.9 * np.abs(np.diff(one, axis=0)).mean()
 
@@ -104,8 +94,8 @@ def test_scan__findings_change_the_image_in_their_mask_and_nowhere_else(
     for phase in ("plain", "arterial"):
         scanner = replace(_whole(scanners, phase), thickness_mm=0.0)
         difference = np.abs(
-            sampled(chest, enhance(chest, placed, scanner), scanner)
-            - sampled(chest, enhance(chest, plain, scanner), scanner)
+            _sampled(chest, enhance(chest, placed, scanner), scanner)
+            - _sampled(chest, enhance(chest, plain, scanner), scanner)
         )
         mask = torch.stack(placed.masks).any(dim=0)
         near = ndimage.binary_dilation(mask.numpy(), np.ones((3, 3, 3)), iterations=4)
@@ -117,7 +107,7 @@ def test_scan__findings_change_the_image_in_their_mask_and_nowhere_else(
 
 def test_scan__same_seeds_same_noise_whatever_the_findings(chest: Anatomy, scanners: list[Scanner]) -> None:
     scanner = replace(scanners[0], kernel=0.0)
-    exact = sampled(chest, chest.hu, scanner)
+    exact = _sampled(chest, chest.hu, scanner)
     first, again, other = (finish(exact, scanner, np.random.default_rng(Seeds(s))) for s in (1, 1, 2))
     assert np.array_equal(first, again)
     noise = (first - exact)[(exact > -900) & (exact < 1000)]

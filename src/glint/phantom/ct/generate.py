@@ -9,6 +9,7 @@ from glint.errors import UsageError
 from glint.io.volume_nifti import write_nifti
 from glint.phantom.anatomy import sample_anatomy
 from glint.phantom.base import CT_GRID, Base, load_base
+from glint.phantom.ct.closeup import make_close_ups
 from glint.phantom.ct.scanner import sample_scanner
 from glint.phantom.ct.study import CTStudy, make_ct_study
 from glint.phantom.dataset import (
@@ -30,6 +31,7 @@ GENERATOR_VERSION = 1
 """Raise it when the same seed gives other studies."""
 MANIFEST_COLUMNS = ("study_id", "patient_id", "split", "image", "report", "phase")
 FINEST_MM, COARSEST_MM = 1.0, 12.0
+MOST_CLOSE_UPS = 64
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Settings:
         sizes: Split -> number of studies.
         seed: Seed of the whole set.
         spacing_mm: Nominal distance of voxels.
-        close_ups: Share of the training scans that show a small block of the trunk.
+        close_ups: Small blocks of the trunk that stand for each training scan; 0 for the whole scan.
     """
 
     sizes: dict[str, int]
     seed: int
     spacing_mm: float
-    close_ups: float
+    close_ups: int
 
 
 def generate_ct(
@@ -58,7 +60,7 @@ def generate_ct(
     seed: int = 0,
     workers: int = 1,
     spacing_mm: float = 3.0,
-    close_ups: float = 0.0,
+    close_ups: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -73,7 +75,7 @@ def generate_ct(
         workers: Processes; the result does not depend on it.
         spacing_mm: Nominal distance of voxels; each scanner has its own near it. Detail ends at 2.5 mm, the
             slices of the CT that all patients come from.
-        close_ups: Share of the training scans that show a small block of the trunk (docs/data.md).
+        close_ups: Small blocks of the trunk that stand for each training scan (docs/data.md); 0 for the whole scan.
         overwrite: Replace an earlier data set in `out`.
         progress: Called with (studies done, studies in all) after each patient.
 
@@ -88,9 +90,11 @@ def generate_ct(
             where=f"spacing={spacing_mm:g}",
             expected=f"{FINEST_MM:g} to {COARSEST_MM:g} mm",
         )
-    if not 0 <= close_ups <= 1:
+    if not 0 <= close_ups <= MOST_CLOSE_UPS:
         raise UsageError(
-            "the share of close-ups is no share", where=f"close_ups={close_ups:g}", expected="0 to 1"
+            "the number of close-ups makes no sense",
+            where=f"close_ups={close_ups}",
+            expected=f"0 to {MOST_CLOSE_UPS}",
         )
     settings = Settings(sizes, seed, spacing_mm, close_ups)
     prepare_folder(out, overwrite)
@@ -117,13 +121,19 @@ class CTMaker:
         anatomy_seed, series = patient_seeds(self.settings.seed, patient)
         anatomy = sample_anatomy(base, anatomy_seed)
         options = study_options(patient, "ct_train", "ct_new")
-        close_ups = self.settings.close_ups if patient.split == "train" else 0.0
+        close_ups = self.settings.close_ups if patient.split == "train" else 0
         rows = Rows()
         for setup_seeds, studies in series:
-            scanner = sample_scanner(anatomy, self.settings.spacing_mm, setup_seeds, close_ups)
+            scanner = sample_scanner(anatomy, self.settings.spacing_mm, setup_seeds)
             for number, seeds in studies:
-                study = make_ct_study(anatomy, scanner, seeds, options)
-                rows.extend(_write_study(self.out, patient, study_name(patient, number), study))
+                name = study_name(patient, number)
+                if close_ups:
+                    made = make_close_ups(anatomy, scanner, seeds, options, close_ups)
+                    named = {f"{name}-{index:02d}": study for index, study in enumerate(made)}
+                else:
+                    named = {name: make_ct_study(anatomy, scanner, seeds, options)}
+                for title, study in named.items():
+                    rows.extend(_write_study(self.out, patient, title, study))
         return rows
 
 

@@ -21,8 +21,6 @@ Floats = NDArray[np.float32]
 
 AIR_HU = -1000.0
 LOWEST_HU, HIGHEST_HU = -1024, 3071
-CLOSE_UP_MM = (160.0, 210.0)
-"""Sides of the block that a close-up shows."""
 PHASES: dict[str, dict[str, tuple[float, float]]] = {
     "plain": {},
     "arterial": {
@@ -82,16 +80,13 @@ def volume_grid(anatomy: Anatomy) -> VoxelGrid:
     return _grid((z, y, x), anatomy.spacing_mm, (0.0, 0.0, 0.0))
 
 
-def sample_scanner(
-    anatomy: Anatomy, spacing_mm: float, seeds: np.random.SeedSequence, close_ups: float = 0.0
-) -> Scanner:
+def sample_scanner(anatomy: Anatomy, spacing_mm: float, seeds: np.random.SeedSequence) -> Scanner:
     """Draw a scanner; half of the scans cover a part of the trunk's height, a quarter one side of it only.
 
     Args:
         anatomy: Whose size decides how much there is to scan.
         spacing_mm: Nominal distance of voxels; each scanner has its own near it.
         seeds: Source of every choice.
-        close_ups: Share of scans that are reconstructions of a small block somewhere in the trunk instead.
     """
     rng = np.random.default_rng(seeds)
     high, deep, wide = (n * s for n, s in zip(anatomy.hu.shape, anatomy.spacing_mm, strict=True))
@@ -102,9 +97,6 @@ def sample_scanner(
     if rng.random() < 0.25:  # one lung, as in a targeted reconstruction
         width = wide * rng.uniform(0.42, 0.55)
         middle_x = rng.choice([-1, 1]) * (0.5 * (wide - width) + rng.uniform(-10, 20))
-    middle, sides = (0.5 * (bottom + top - high), 0.0, middle_x), (top - bottom, deep, width)
-    if close_ups and rng.random() < close_ups:
-        middle, sides = _block(rng, (high, deep, wide))
     phase = str(rng.choice(list(PHASES), p=[0.45, 0.25, 0.3]))
     gain = rng.uniform(0, 1)
     agent = {
@@ -112,7 +104,11 @@ def sample_scanner(
         for name, (low, up) in PHASES[phase].items()
     }
     return Scanner(
-        grid=_filled(sides, (slices, in_plane, in_plane), middle),
+        grid=filled_grid(
+            (top - bottom, deep, width),
+            (slices, in_plane, in_plane),
+            (0.5 * (bottom + top - high), 0.0, middle_x),
+        ),
         thickness_mm=slices * rng.uniform(1.0, 1.8),
         kernel=float(rng.choice([rng.uniform(-0.8, -0.4), 0.0, rng.uniform(0.3, 1.2)])),
         noise_hu=float(np.exp(rng.uniform(np.log(6), np.log(38)))),
@@ -132,17 +128,8 @@ def _part(rng: np.random.Generator, high: float) -> tuple[float, float]:
     return bottom, bottom + length
 
 
-def _block(rng: np.random.Generator, trunk_mm: Lengths) -> tuple[Lengths, Lengths]:
-    """Return middle and sides (z, y, x) in mm of a small block in the trunk."""
-    sides = [min(float(rng.uniform(*CLOSE_UP_MM)), whole) for whole in trunk_mm]
-    z, y, x = (
-        float(rng.uniform(-0.5, 0.5)) * (whole - side) for whole, side in zip(trunk_mm, sides, strict=True)
-    )
-    return (z, y, x), (sides[0], sides[1], sides[2])
-
-
-def _filled(sides_mm: Lengths, spacing_mm: Lengths, middle_zyx: Lengths) -> VoxelGrid:
-    """Return the canonical grid that fills a block."""
+def filled_grid(sides_mm: Lengths, spacing_mm: Lengths, middle_zyx: Lengths) -> VoxelGrid:
+    """Return the canonical grid that fills a block; the isocentre is the origin."""
     z, y, x = (round(side / step) for side, step in zip(sides_mm, spacing_mm, strict=True))
     return _grid((z, y, x), spacing_mm, middle_zyx)
 
@@ -206,18 +193,22 @@ def scan(
     anatomy: Anatomy, placed: Placed, scanner: Scanner, seeds: np.random.SeedSequence
 ) -> NDArray[np.int16]:
     """Return the scan: (Z, Y, X) int16 HU on `scanner.grid`."""
-    exact = sampled(anatomy, enhance(anatomy, placed, scanner), scanner)
-    return finish(exact, scanner, np.random.default_rng(seeds))
+    thick = thicken(anatomy, enhance(anatomy, placed, scanner), scanner)
+    return finish(sample_on(anatomy, thick, scanner.grid), scanner, np.random.default_rng(seeds))
 
 
-def sampled(anatomy: Anatomy, hu: Tensor, scanner: Scanner) -> Floats:
-    """Average over the thickness of slices and sample on the scan's grid."""
-    values = hu.cpu().numpy()
-    slices_mm = scanner.grid.spacing_mm[0]
-    variance = max(scanner.thickness_mm**2 - slices_mm**2, 0.0) / 12
+def thicken(anatomy: Anatomy, hu: Tensor, scanner: Scanner) -> Floats:
+    """Average a volume (Z, Y, X) of the anatomy over the thickness of slices."""
+    values: Floats = hu.cpu().numpy()
+    variance = max(scanner.thickness_mm**2 - scanner.grid.spacing_mm[0] ** 2, 0.0) / 12
     if variance > 0:
         values = ndimage.gaussian_filter1d(values, variance**0.5 / anatomy.spacing_mm[0], axis=0)
-    return regrid(values, volume_grid(anatomy), scanner.grid, fill=AIR_HU)
+    return values
+
+
+def sample_on(anatomy: Anatomy, values: Floats, grid: VoxelGrid) -> Floats:
+    """Sample a volume of the anatomy on the grid of a scan, air around it."""
+    return regrid(values, volume_grid(anatomy), grid, fill=AIR_HU)
 
 
 def finish(exact: Floats, scanner: Scanner, rng: np.random.Generator) -> NDArray[np.int16]:

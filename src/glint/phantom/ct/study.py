@@ -63,10 +63,7 @@ def make_ct_study(
     block = covered(anatomy, scanner)
 
     def refuses(inserted: Inserted, placed: Placed) -> bool:
-        if share_inside(inserted.mask, block) < ENOUGH_SEEN:
-            return True
-        small = MOST_SHARED * int(inserted.mask.sum())
-        return any(int((inserted.mask & mask).sum()) > small for mask in placed.masks)
+        return share_inside(inserted.mask, block) < ENOUGH_SEEN or overlaps(inserted, placed)
 
     wanted = sample_findings(_generator(sample), force_held_out=options.new_combination, catalogue=CT)
     placed = place_findings(anatomy, wanted, _generator(position), CT_INSERTERS, refuses)
@@ -85,6 +82,12 @@ def make_ct_study(
         structures={name: mask for name, mask in on_scan.items() if mask.any()},
         report=report,
     )
+
+
+def overlaps(inserted: Inserted, placed: Placed) -> bool:
+    """Return whether a finding lies to a good part where an earlier one does."""
+    small = MOST_SHARED * int(inserted.mask.sum())
+    return any(int((inserted.mask & mask).sum()) > small for mask in placed.masks)
 
 
 def finding_on_scan(anatomy: Anatomy, mask: Tensor, scanner: Scanner) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,16 +24,17 @@ def share_inside(mask: Tensor, block: Block) -> float:
     return int(mask[block].sum()) / whole if whole else 0.0
 
 
-def visible_shares(anatomy: Anatomy, block: Block) -> dict[str, float]:
-    """Return structure -> share that the scan covers; a structure that the patient lacks counts as 0."""
+def visible_shares(anatomy: Anatomy, block: Block, millilitres: bool = False) -> dict[str, float]:
+    """Return structure -> share that the scan covers, 0 for one that the patient lacks; or how much that is in ml."""
     counts = [
         torch.bincount(labels.flatten().long(), minlength=256)
         for labels in (anatomy.labels, anatomy.labels[block])
     ]
     shares: dict[str, float] = {}
+    voxel_ml = float(np.prod(anatomy.spacing_mm)) / 1000
     for name, codes in CT_STRUCTURES.items():
         whole, part = (sum(int(count[LABELS[code]]) for code in codes) for count in counts)
-        shares[name] = part / whole if whole else 0.0
+        shares[name] = part * voxel_ml if millilitres else part / whole if whole else 0.0
     return shares
 
 

@@ -1,0 +1,160 @@
+"""Close-ups: reconstructions of small blocks of a body, each with a report of what it shows. Training only.
+
+A whole scan shows nearly every structure, so its report says little about where anything lies. A block of a
+hand's breadth contains a structure or lacks it. The report speaks of the block as a whole, never of a place in it.
+Public data has no such reports; a model that learns from close-ups learns from more than a hospital's pairs hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glint.phantom.anatomy import Anatomy
+from glint.phantom.ct.findings import CT_INSERTERS
+from glint.phantom.ct.scanner import (
+    Scanner,
+    covered,
+    enhance,
+    filled_grid,
+    finish,
+    sample_on,
+    thicken,
+)
+from glint.phantom.ct.schema import CT, CT_KINDS, NEEDS
+from glint.phantom.ct.study import CTStudy, overlaps
+from glint.phantom.ct.visible import MOST, Block, anatomy_claims, visible_shares
+from glint.phantom.placing import WHOLE_ORGAN, Placed, place_findings
+from glint.phantom.report import write_report
+from glint.phantom.sample import sample_findings
+from glint.phantom.schema import Finding, Side
+from glint.phantom.study import StudyOptions
+
+SIDES_MM = (90.0, 165.0)
+"""Sides of a block."""
+FINDING_ML, STRUCTURE_ML = 4.0, 30.0
+"""What is seen of a finding or a structure suffices to name it when it is half of the whole, or this much."""
+HALF = 0.5
+ATTEMPTS = 8
+"""Blocks tried until none cuts off so much of a finding that it can be neither named nor denied."""
+ORGAN_SHARE = {"cardiomegaly": MOST, "aortic_dilation": 0.4}
+"""Share of an organ that must be seen before its size can be judged."""
+BASIS_SHARE = 0.1
+"""Share of one of the structures that bear a kind which must be seen before the kind is denied."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a block shows.
+
+    Attributes:
+        findings: What can be named, with the side that is seen.
+        untold: Kinds, and sides, of which the block cannot tell.
+        cut: Whether a sliver of a finding is in the block, too little to name it.
+    """
+
+    findings: tuple[Finding, ...]
+    untold: frozenset[str]
+    cut: bool
+
+
+def make_close_ups(
+    anatomy: Anatomy, scanner: Scanner, seeds: np.random.SeedSequence, options: StudyOptions, count: int
+) -> list[CTStudy]:
+    """Place findings into a body once, and image and report `count` blocks of it.
+
+    Args:
+        anatomy: The patient.
+        scanner: How this patient is scanned; its grid is replaced by those of the blocks.
+        seeds: The study's own randomness.
+        options: Wording; close-ups have no masks.
+        count: Number of blocks.
+    """
+    sample, position, words = (int(s) for s in seeds.generate_state(3, np.uint64) >> 1)
+    wanted = sample_findings(torch.Generator().manual_seed(sample), catalogue=CT)
+    generator = torch.Generator().manual_seed(position)
+    placed = place_findings(anatomy, wanted, generator, CT_INSERTERS, overlaps)
+    volume = thicken(anatomy, enhance(anatomy, placed, scanner), scanner)
+    studies: list[CTStudy] = []
+    for child in seeds.spawn(count):
+        rng = np.random.default_rng(child)
+        here, view = _choose_block(anatomy, placed, scanner, rng)
+        text = Random(words + len(studies))
+        shares = _named_shares(anatomy, covered(anatomy, here))
+        others = anatomy_claims(shares, text, options.wording)
+        report = write_report(view.findings, text, options.wording, view.untold, others)
+        hu = finish(sample_on(anatomy, volume, here.grid), here, rng)
+        studies.append(CTStudy(hu, here, view.findings, (), {}, report))
+    return studies
+
+
+def _choose_block(
+    anatomy: Anatomy, placed: Placed, scanner: Scanner, rng: np.random.Generator
+) -> tuple[Scanner, View]:
+    """Draw blocks until one cuts no sliver off a finding, or give up and be silent about that finding."""
+    trunk = [n * s for n, s in zip(anatomy.hu.shape, anatomy.spacing_mm, strict=True)]
+    for attempt in range(ATTEMPTS):
+        sides = [min(float(rng.uniform(*SIDES_MM)), whole) for whole in trunk]
+        z, y, x = (rng.uniform(-0.5, 0.5) * (whole - side) for whole, side in zip(trunk, sides, strict=True))
+        grid = filled_grid((sides[0], sides[1], sides[2]), scanner.grid.spacing_mm, (z, y, x))
+        here = replace(scanner, grid=grid)
+        view = look(anatomy, placed, covered(anatomy, here))
+        if not view.cut or attempt == ATTEMPTS - 1:
+            return here, view
+    raise AssertionError("unreachable")
+
+
+def look(anatomy: Anatomy, placed: Placed, block: Block) -> View:
+    """Return what a block of the anatomy's voxels shows."""
+    findings: list[Finding] = []
+    untold = set(_without_basis(visible_shares(anatomy, block)))
+    cut = False
+    for finding, mask in zip(placed.findings, placed.masks, strict=True):
+        sides = [side for side, part in _parts(finding, mask) if _suffices(anatomy, finding, part, block)]
+        if sides:
+            findings.append(finding if len(sides) == 2 else replace(finding, side=sides[0]))
+        elif mask[block].any():
+            untold.add(finding.kind)
+            cut |= finding.kind not in WHOLE_ORGAN
+    return View(tuple(findings), frozenset(untold - {f.kind for f in findings}), cut)
+
+
+def _parts(finding: Finding, mask: Tensor) -> Sequence[tuple[Side, Tensor]]:
+    """Return (side, mask): both sides of a finding on both sides, the patient's right at low x."""
+    if finding.side != "bilateral":
+        return [(finding.side, mask)]
+    left = torch.arange(mask.shape[2], device=mask.device) >= mask.shape[2] / 2
+    return [("left", mask & left), ("right", mask & ~left)]
+
+
+def _suffices(anatomy: Anatomy, finding: Finding, mask: Tensor, block: Block) -> bool:
+    """Return whether enough of a finding is in the block to name it."""
+    whole, inside = int(mask.sum()), int(mask[block].sum())
+    if finding.kind in ORGAN_SHARE:
+        return inside >= ORGAN_SHARE[finding.kind] * whole > 0
+    return inside > 0 and (inside >= HALF * whole or inside * _voxel_ml(anatomy) >= FINDING_ML)
+
+
+def _without_basis(shares: Mapping[str, float]) -> frozenset[str]:
+    """Return the kinds, and the sides, that a block cannot deny because nothing of their seat is there."""
+    sides = {side for side in ("left", "right") if shares[f"{side} lung"] < BASIS_SHARE}
+    kinds: set[str] = set()
+    for kind in CT_KINDS:
+        seen = [shares[name] for name in NEEDS.get(kind, ("left lung", "right lung"))]
+        if min(seen) < ORGAN_SHARE[kind] if kind in ORGAN_SHARE else max(seen) < BASIS_SHARE:
+            kinds.add(kind)
+    return frozenset(kinds | sides)
+
+
+def _named_shares(anatomy: Anatomy, block: Block) -> dict[str, float]:
+    """Return structure -> share in the block, 1 for what is there in quantity."""
+    shares = visible_shares(anatomy, block)
+    whole = visible_shares(anatomy, block, millilitres=True)
+    return {name: 1.0 if whole[name] >= STRUCTURE_ML else share for name, share in shares.items()}
+
+
+def _voxel_ml(anatomy: Anatomy) -> float:
+    return float(np.prod(anatomy.spacing_mm)) / 1000
