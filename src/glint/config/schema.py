@@ -5,7 +5,7 @@ The defaults are the method of the paper as we specify it (docs/method.md); reci
 
 from typing import Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from glint.config.settings import Settings
 from glint.config.volume import VolumeConfig
@@ -83,6 +83,9 @@ class TextConfig(Settings):
     """Scale sentence vectors to length 1. None: as known or as the folder says, else no."""
     prompt: str = ""
     """Put before each text, for encoders that were trained with an instruction."""
+    whiten: float = Field(0.0, ge=0)
+    """Even out the directions in which the training sentences differ, with this shrinkage; 0: leave them as they are.
+    Vectors of "left" and "right" sentences are nearly the same otherwise. Frozen encoders only."""
     adapter_hidden: int = Field(512, ge=0)
     """Hidden width of the trainable residual MLP on top of the sentence vector; 0 leaves it out."""
 
@@ -92,6 +95,12 @@ class TextConfig(Settings):
         if 0 < value < 8:
             raise ValueError("must be 0 or at least 8")
         return value
+
+    @model_validator(mode="after")
+    def _frozen_if_whitened(self) -> "TextConfig":
+        if self.whiten and self.tuning != "frozen":
+            raise ValueError("text.whiten is fitted once, before training: it needs text.tuning=frozen")
+        return self
 
 
 class AlignConfig(Settings):

@@ -36,6 +36,7 @@ class TextEncoder(nn.Module):
         self.cfg = resolve_text(cfg)
         net, self.tokenizer = open_text_model(cfg.name)
         self.width = int(net.config.hidden_size)
+        self.whitening = Whitening(self.width, self.cfg.whiten) if self.cfg.whiten else nn.Identity()
         self.adapter = TextAdapter(self.width, cfg.adapter_hidden) if cfg.adapter_hidden else nn.Identity()
         self._cache: dict[str, Tensor] = {}
         if cfg.tuning == "lora":
@@ -67,7 +68,12 @@ class TextEncoder(nn.Module):
         """Return (S, E) vectors of sentences, gradient through the adapter (and what of the encoder learns)."""
         vectors = self._forward(texts) if self.learns else self._cached(texts)
         device = next(self.adapter.parameters(), vectors).device
-        return self.adapter(vectors.to(device))
+        return self.adapter(self.whitening(vectors.to(device)))
+
+    def fit_whitening(self, texts: list[str]) -> None:
+        """Fit the whitening to training sentences, where there is one."""
+        if isinstance(self.whitening, Whitening):
+            self.whitening.fit(self.frozen_vectors(texts))
 
     @torch.no_grad()
     def frozen_vectors(self, texts: list[str]) -> Tensor:
@@ -133,6 +139,43 @@ def pool(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     numbers = torch.arange(mask.shape[1], device=mask.device) * mask
     index = numbers.argmax(1) if how == "last" else mask.argmax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), index]
+
+
+class Whitening(nn.Module):
+    """Centre sentence vectors (S, E) and even out the directions in which those of the training set differ.
+
+    What all sentences share, and their form, takes up most of a vector: MiniLM's of "the left lung is visible" and "the
+    right lung is visible" have a cosine of 0.97, whitened with shrinkage 0.03 one of 0.81. After Su et al.,
+    "Whitening Sentence Representations" (arXiv 2103.15316); the shrinkage keeps directions that hardly occur small.
+
+    Args:
+        width: E.
+        shrinkage: Added to the variances, relative to the largest.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, width: int, shrinkage: float) -> None:
+        super().__init__()
+        self.shrinkage = shrinkage
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("matrix", torch.eye(width))
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor) -> None:
+        """Set mean and matrix from sentence vectors (S, E); fewer than two say nothing of directions."""
+        if len(vectors) < 2:
+            return
+        vectors = vectors.double().cpu()
+        variances, directions = torch.linalg.eigh(torch.cov(vectors.T))
+        scale = (variances.clamp(min=0) / variances.max() + self.shrinkage).rsqrt()
+        self.mean.copy_(vectors.mean(0))
+        self.matrix.copy_(directions * scale @ directions.T)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return vectors of length 1."""
+        return F.normalize((vectors - self.mean) @ self.matrix, dim=-1)
 
 
 class TextAdapter(nn.Module):

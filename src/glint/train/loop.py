@@ -1,7 +1,7 @@
 """The training loop: from a recipe to a model folder. One loop for both tasks; nothing here depends on the task."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -42,12 +42,18 @@ def train(cfg: GlintConfig, *, resume: bool = True) -> Path:
     data, val = (
         PairDataset(cfg.data.manifest, s, cfg.data, workers=cfg.train.workers) for s in ("train", "val")
     )
-    task = align_task(cfg, sorted({*data.texts(), *val.texts()}))
+    task = align_task(cfg, data.texts(), val.texts())
     return fit(cfg, task, data, FixedBatches(val, cfg.train.batch_size), run, run / "model")
 
 
-def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
-    """Return the task of GLINT and its baselines; sentences of a frozen text encoder are encoded here, once."""
+def align_task(cfg: GlintConfig, texts: list[str], further: Sequence[str] = ()) -> Task:
+    """Return the task of GLINT and its baselines; sentences of a frozen text encoder are encoded here, once.
+
+    Args:
+        cfg: The recipe.
+        texts: Sentences of the training set.
+        further: Those of the validation set.
+    """
     from glint.losses.objective import Objective
     from glint.model.folder import save_model
     from glint.model.glint import GlintModel
@@ -58,7 +64,8 @@ def align_task(cfg: GlintConfig, texts: list[str]) -> Task:
     model = GlintModel(cfg)
     if not model.text.learns:
         cache = cache_root(Path(cfg.data.manifest))
-        model.text.prime(texts, cache / f"text-{model.text.cache_key()}.safetensors")
+        model.text.prime([*texts, *further], cache / f"text-{model.text.cache_key()}.safetensors")
+    model.text.fit_whitening(texts)
     # A copy of the student as it starts; what tuning added to it is the identity still.
     teacher = Teacher(model.vision) if cfg.loss.dfr > 0 and levels_learn(cfg.vision) else None
     teachers: dict[str, nn.Module] = {"teacher": teacher} if teacher is not None else {}

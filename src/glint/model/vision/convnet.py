@@ -122,7 +122,7 @@ class ConvNet(ImageEncoder):
             maps.append(x)
         joined = self.laterals[-1](maps[-1])
         for lateral, finer in zip(reversed(self.laterals[:-1]), reversed(maps[self.first : -1]), strict=True):
-            if joined.shape != finer.shape:
+            if joined.shape[2:] != finer.shape[2:]:
                 joined = F.interpolate(
                     joined, size=finer.shape[2:], mode=LINEAR[self.dims], align_corners=False
                 )

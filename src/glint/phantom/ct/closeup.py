@@ -38,6 +38,9 @@ SIDES_MM = (90.0, 165.0)
 FINDING_ML, STRUCTURE_ML = 4.0, 30.0
 """What is seen of a finding or a structure suffices to name it when it is half of the whole, or this much."""
 HALF = 0.5
+PRESENT, ABSENT = (2, 3, 4, 5), (1, 2)
+"""How many structures a report calls visible and not visible. A small block shows few: what its report does not
+mention, training may take for absent."""
 ATTEMPTS = 8
 """Blocks tried until none cuts off so much of a finding that it can be neither named nor denied."""
 ORGAN_SHARE = {"cardiomegaly": MOST, "aortic_dilation": 0.4}
@@ -84,7 +87,7 @@ def make_close_ups(
         here, view = _choose_block(anatomy, placed, scanner, rng)
         text = Random(words + len(studies))
         shares = _named_shares(anatomy, covered(anatomy, here))
-        others = anatomy_claims(shares, text, options.wording)
+        others = anatomy_claims(shares, text, options.wording, present=PRESENT, absent=ABSENT)
         report = write_report(view.findings, text, options.wording, view.untold, others)
         hu = finish(sample_on(anatomy, volume, here.grid), here, rng)
         studies.append(CTStudy(hu, here, view.findings, (), {}, report))

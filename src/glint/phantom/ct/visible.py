@@ -45,17 +45,31 @@ def unseen(shares: dict[str, float]) -> frozenset[str]:
     return frozenset(kinds | sides)
 
 
-def anatomy_claims(shares: dict[str, float], rng: Random, wording: WordingName) -> list[Claim]:
-    """Say of one to three structures that they are visible, and of up to two that they are not.
+def anatomy_claims(
+    shares: dict[str, float],
+    rng: Random,
+    wording: WordingName,
+    *,
+    present: tuple[int, ...] = (1, 2, 3),
+    absent: tuple[int, ...] = (0, 1, 2),
+) -> list[Claim]:
+    """Say of some structures that they are visible, and of some that they are not.
 
     The words name structures of the scan as a whole, never places: a report is no mask.
+
+    Args:
+        shares: Structure -> share that is seen.
+        rng: Chooses structures and words.
+        wording: Which book of words.
+        present: How many visible structures to name: one of these numbers, as far as there are so many.
+        absent: How many structures to miss.
     """
     book = load_wording(wording)
     rules = {name: (str(rule),) for name, rule in book["rules"].items()}
     claims: list[Claim] = []
     for state, most, names in (
-        ("present", rng.choice((1, 2, 3)), [n for n, share in shares.items() if share >= MANY]),
-        ("absent", rng.choice((0, 1, 2)), [n for n, share in shares.items() if share < FEW]),
+        ("present", rng.choice(present), [n for n, share in shares.items() if share >= MANY]),
+        ("absent", rng.choice(absent), [n for n, share in shares.items() if share < FEW]),
     ):
         for name in rng.sample(names, min(most, len(names))):
             frame = rng.choice(book["anatomy_frames"][state])
