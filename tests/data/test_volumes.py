@@ -13,9 +13,10 @@ from glint.config.schema import DataConfig
 from glint.config.volume import VolumeConfig
 from glint.data.augment_volume import augment_volume
 from glint.data.dataset import FixedBatches, PairBatch, PairDataset, batch_at
-from glint.data.volumes import NOT_VALID, VolumeCache
+from glint.data.volumes import NOT_VALID, StoredScan, VolumeCache
 from glint.errors import DataError
 from glint.io.ct import lay_out, windowed
+from glint.io.side import SIDE_MM, assumed_midline, columns_mm
 from glint.io.volume import read_volume
 
 LAYOUT = {"spacing_mm": (12.0, 12.0, 12.0), "windows_hu": ((-1000.0, 600.0), (-150.0, 250.0))}
@@ -137,7 +138,7 @@ def test_serve__voxels_without_data_are_not_valid(tmp_path: Path) -> None:
     voxels = np.full(8, 100, dtype=np.int16)
     voxels[3] = NOT_VALID
     layout = VolumeConfig.model_validate({"crop": (2, 2, 2), "windows_hu": [[-1000, 1000]]})
-    cache = VolumeCache(voxels, [[(0, (2, 2, 2))]], layout, [0], {}, tmp_path)
+    cache = VolumeCache(voxels, [[StoredScan(0, (2, 2, 2), 0.0)]], layout, [0], {}, tmp_path)
     images, valid = cache.serve(np.array([0]), np.random.default_rng(0))
     assert valid.flatten().tolist() == [True] * 3 + [False] + [True] * 4
     assert images.flatten().tolist() == [140] * 3 + [0] + [140] * 4
@@ -145,11 +146,43 @@ def test_serve__voxels_without_data_are_not_valid(tmp_path: Path) -> None:
 
 def test_augment_volume__is_repeatable_small_and_leaves_padding(padded: PairDataset) -> None:
     batch = batch_at(padded, 4, seed=0, step=0)
-    one, again = (augment_volume(batch, torch.Generator().manual_seed(3), 1.0).images for _ in range(2))
+    one, again = (augment_volume(batch, torch.Generator().manual_seed(3), 1.0, 2).images for _ in range(2))
     assert torch.equal(one, again)
     plain = batch.normalised().images
     valid = batch.valid_px[:, None].expand_as(plain)
     assert torch.equal(one[~valid], plain[~valid])
     assert 0.001 < float((one - plain)[valid].abs().mean()) < 0.08
-    still = augment_volume(batch, torch.Generator().manual_seed(3), 0.0).images
+    still = augment_volume(batch, torch.Generator().manual_seed(3), 0.0, 2).images
     torch.testing.assert_close(still, plain)
+
+
+def test_serve__the_side_channel_tells_where_a_voxel_lies(ct_manifest: Path) -> None:
+    layout = VolumeConfig.model_validate(LAYOUT | {"crop": (4, 8, 10), "side": True})
+    cfg = DataConfig.model_validate({"volume": layout})
+    assert cfg.channels == 3
+    cache = PairDataset(ct_manifest, "train", cfg).cache
+    assert isinstance(cache, VolumeCache)
+    scan = lay_out(read_volume(ct_manifest.parent / "images" / "train000.nii.gz"), layout.spacing_mm)
+    seen: set[float] = set()
+    for seed in range(8):
+        images, _ = cache.serve(np.array([0]), np.random.default_rng(seed))
+        side = images[0, 2].numpy() / 255 * 2 * SIDE_MM - SIDE_MM
+        assert (side == side[:1, :1]).all()
+        np.testing.assert_allclose(np.diff(side[0, 0]), 12, atol=1.7)  # steps of a byte
+        seen.add(float(side[0, 0, 0]))
+    assert len(seen) > 1, "the crop is cut at random places"
+    first_mm = columns_mm(scan.grid, np.zeros(1))[0] - assumed_midline(scan)
+    assert min(seen) > first_mm - 2
+    assert cache.scans[0][0].right_mm == pytest.approx(first_mm)
+
+
+def test_augment_volume__moves_the_midline_and_nothing_else_of_the_side(ct_manifest: Path) -> None:
+    layout = LAYOUT | {"crop": (16, 24, 32), "side": True}
+    data = PairDataset(ct_manifest, "train", DataConfig.model_validate({"volume": layout}))
+    batch = batch_at(data, 4, seed=0, step=0)
+    changed = augment_volume(batch, torch.Generator().manual_seed(3), 1.0, 2).images[:, 2]
+    moved = (changed - batch.normalised().images[:, 2]).flatten(1)
+    inside = ((changed > 0) & (changed < 1)).flatten(1)
+    for shift, free in zip(moved, inside, strict=True):
+        assert float(shift[free].max() - shift[free].min()) < 1e-6
+    assert 0 < float(moved.abs().max()) <= 30 / (2 * SIDE_MM) + 1e-6

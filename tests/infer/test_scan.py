@@ -13,6 +13,7 @@ from glint.errors import DataError, UsageError
 from glint.infer import memory
 from glint.infer.scan import encode_scan, valid_patches
 from glint.io.ct import windowed
+from glint.io.side import assumed_midline, columns_mm, side_channel
 from glint.io.volume import Volume
 from glint.io.voxel_grid import VoxelGrid
 from glint.model.glint import GlintModel
@@ -147,3 +148,24 @@ def test_encode__wants_a_model_of_volumes(hu_model: Make, scan_of_air: Volume) -
 def scan_of_air(patient: Make, grid: VoxelGrid) -> Volume:
     scan = patient(grid, (0, 0, 0))
     return replace(scan, hu=np.full_like(scan.hu, -1000))
+
+
+def test_encode__windows_carry_the_side_of_their_voxels(
+    hu_model: Make, patient: Make, grid: VoxelGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = hu_model(side=True)
+    seen: list[torch.Tensor] = []
+    plain = type(model.vision).__call__
+
+    def noted(self: Any, images: torch.Tensor) -> Any:
+        seen.append(images)
+        return plain(self, images[:, :1])
+
+    monkeypatch.setattr(type(model.vision), "__call__", noted)
+    encoded = encode_scan(model, patient(grid, (60, 0, 0)))
+    scan, (_, _, width) = encoded.volume, model.cfg.data.volume.crop
+    middle = assumed_midline(scan)
+    for start, images in zip(encoded.windows.starts, seen, strict=True):
+        columns = np.arange(start[2] * 2, start[2] * 2 + width, dtype=float)
+        expected = side_channel(columns_mm(scan.grid, columns) - middle)
+        np.testing.assert_allclose(images[0, 1], np.broadcast_to(expected, images.shape[2:]), atol=0.02)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glint.errors import UsageError
-from glint.infer.places import midline
 from glint.infer.volume import VolumeOptions, predict_volume
 from glint.io.packed_mask import PackedMask
+from glint.io.side import midline
 from glint.io.sources import Source
 from glint.io.volume_nifti import read_nifti
 from glint.io.voxel_grid import VoxelGrid

@@ -39,8 +39,8 @@ class DataConfig(Settings):
 
     @property
     def channels(self) -> int:
-        """Channels of the network input: one, or one a CT window."""
-        return 1 if self.volume is None else len(self.volume.windows_hu)
+        """Channels of the network input: one, or one a CT window and that of the side."""
+        return 1 if self.volume is None else len(self.volume.windows_hu) + self.volume.side
 
 
 class VisionConfig(Settings):

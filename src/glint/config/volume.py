@@ -35,6 +35,10 @@ class VolumeConfig(Settings):
     windows_hu: tuple[Range, ...] = Field((CHEST_HU,), min_length=1, max_length=3)
     """Low and high end of each window in Hounsfield units; one channel each."""
 
+    side: bool = False
+    """One more channel: how far every voxel lies from the patient's midline (io/side.py), for encoders whose patches
+    see too little to know left from right."""
+
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, given: Any) -> Any:

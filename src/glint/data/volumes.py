@@ -1,7 +1,7 @@
 """CT scans laid out once into one file on disk: reading and resampling one costs seconds, a training step has less.
 
     CACHE/train-ct-<key>/voxels.i16   int16 Hounsfield units of all scans, one after another, memory mapped
-                         index.json   kept study ids, shapes of their scans, skipped studies
+                         index.json   kept study ids, shapes and places of their scans, skipped studies
 
 Hounsfield units, two bytes for all windows, rather than windowed grey values: windows and crop stay a matter of the
 recipe, and changing them builds nothing anew. What a crop does not hold of a scan is cut away at random places:
@@ -26,10 +26,11 @@ from glint.data.store import INDEX, content_key, decode_all, stored
 from glint.errors import GlintError
 from glint.io.ct import lay_out, windowed
 from glint.io.hounsfield import AIR_HU
+from glint.io.side import assumed_midline, columns_mm, side_channel
 from glint.io.volume import read_volume
 from glint.io.voxel_grid import Lengths, Triple
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 VOXELS = "voxels.i16"
 NOT_VALID = -32768
 """What stands in the file where a scanner saw nothing (corners of a scan that was made straight)."""
@@ -43,7 +44,7 @@ class VolumeCache:
 
     Attributes:
         voxels: All scans one after another, int16 HU or NOT_VALID.
-        scans: For each study (start in `voxels`, shape) of its reconstructions, at least one.
+        scans: For each study its reconstructions, at least one.
         layout: Spacing, crop and windows.
         kept: Positions of the studies in the list that was asked for.
         skipped: Study id -> why it could not be read.
@@ -51,7 +52,7 @@ class VolumeCache:
     """
 
     voxels: HU
-    scans: list[list[tuple[int, Triple]]]
+    scans: list[list["StoredScan"]]
     layout: VolumeConfig
     kept: list[int]
     skipped: dict[str, str]
@@ -63,18 +64,40 @@ class VolumeCache:
         `rng` chooses one reconstruction of each study, and where it is cut, or placed when it is smaller.
         """
         hu = np.full((len(rows), *self.layout.crop), NOT_VALID, dtype=np.int16)
+        first_mm: list[float] = []
         for box, row in zip(hu, rows, strict=True):
             choices = self.scans[int(row)]
-            scan = self._scan(*choices[int(rng.integers(len(choices))) if len(choices) > 1 else 0])
-            fits = [_fit(have, want, rng) for have, want in zip(scan.shape, box.shape, strict=True)]
-            box[tuple(put for _, put in fits)] = scan[tuple(taken for taken, _ in fits)]
+            chosen = choices[int(rng.integers(len(choices))) if len(choices) > 1 else 0]
+            fits = [_fit(have, want, rng) for have, want in zip(chosen.shape, box.shape, strict=True)]
+            box[tuple(put for _, put in fits)] = self._scan(chosen)[tuple(taken for taken, _ in fits)]
+            taken, put = fits[2]
+            first_mm.append(chosen.right_mm + (taken.start - put.start) * self.layout.spacing_mm[2])
         valid = hu != NOT_VALID
         grey = windowed(np.where(valid, hu, np.float32(AIR_HU)), self.layout.windows_hu).swapaxes(0, 1)
+        if self.layout.side:
+            columns = np.arange(hu.shape[3]) * self.layout.spacing_mm[2] + np.array(first_mm)[:, None]
+            side = np.broadcast_to(side_channel(columns)[:, None, None, None], (len(hu), 1, *hu.shape[1:]))
+            grey = np.concatenate([grey, side], axis=1)
         return torch.from_numpy(np.rint(grey * 255).astype(np.uint8)), torch.from_numpy(valid)
 
-    def _scan(self, start: int, shape: Triple) -> HU:
+    def _scan(self, scan: "StoredScan") -> HU:
         """Return (Z, Y, X) HU of one scan."""
-        return self.voxels[start : start + int(np.prod(shape))].reshape(shape)
+        return self.voxels[scan.start : scan.start + int(np.prod(scan.shape))].reshape(scan.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredScan:
+    """Where a scan is.
+
+    Attributes:
+        start: Its first voxel in the file.
+        shape: (Z, Y, X).
+        right_mm: Where its first column lies: distance from the midline, negative on the patient's right.
+    """
+
+    start: int
+    shape: Triple
+    right_mm: float
 
 
 def _fit(have: int, want: int, rng: np.random.Generator) -> tuple[slice, slice]:
@@ -103,11 +126,11 @@ def open_volumes(
     folder = stored(root, f"{name}-ct", key, build)
     index = json.loads((folder / INDEX).read_text())
     start = 0
-    scans: list[list[tuple[int, Triple]]] = []
-    for shapes in index["shapes"]:
+    scans: list[list[StoredScan]] = []
+    for places in index["places"]:
         scans.append([])
-        for z, y, x in shapes:
-            scans[-1].append((start, (z, y, x)))
+        for z, y, x, right_mm in places:
+            scans[-1].append(StoredScan(start, (z, y, x), right_mm))
             start += z * y * x
     empty = np.zeros(0, dtype=np.int16)  # an empty file cannot be mapped
     voxels = np.memmap(folder / VOXELS, dtype=np.int16, mode="r") if start else empty
@@ -116,7 +139,7 @@ def open_volumes(
 
 def _build(studies: Sequence[Study], spacing_mm: Lengths, workers: int, folder: Path) -> None:
     """Lay everything out into a folder; a study is left out when none of its reconstructions can be read."""
-    shapes: dict[int, list[Triple]] = {}
+    places: dict[int, list[tuple[int, int, int, float]]] = {}
     skipped: dict[str, str] = {}
     owners = [(n, study) for n, study in enumerate(studies) for _ in study.images]
     images = [image for study in studies for image in study.images]
@@ -126,16 +149,19 @@ def _build(studies: Sequence[Study], spacing_mm: Lengths, workers: int, folder: 
             if isinstance(scan, str):
                 skipped[study.study_id] = scan
                 continue
-            file.write(scan.tobytes())
-            shapes.setdefault(number, []).append(_triple(scan))
-    for number in shapes:
+            hu, right_mm = scan
+            file.write(hu.tobytes())
+            places.setdefault(number, []).append((*_triple(hu), right_mm))
+    for number in places:
         skipped.pop(studies[number].study_id, None)
-    index = {"kept": list(shapes), "shapes": list(shapes.values()), "skipped": skipped}
+    index = {"kept": list(places), "places": list(places.values()), "skipped": skipped}
     (folder / INDEX).write_text(json.dumps(index))
 
 
-def decode_scan(path: Path, spacing_mm: Lengths) -> HU | str:
-    """Return a scan laid out at a spacing as int16 HU, or one line on what is wrong."""
+def decode_scan(path: Path, spacing_mm: Lengths) -> tuple[HU, float] | str:
+    """Return a scan laid out at a spacing as int16 HU and the place of its first column (StoredScan.right_mm), or
+    one line on what is wrong.
+    """
     try:
         scan = lay_out(read_volume(path), spacing_mm)
     except GlintError as error:
@@ -143,7 +169,8 @@ def decode_scan(path: Path, spacing_mm: Lengths) -> HU | str:
     hu = np.clip(np.rint(scan.hu), NOT_VALID + 1, -NOT_VALID - 1).astype(np.int16)
     if scan.valid is not None:
         hu[~scan.valid] = NOT_VALID
-    return hu
+    right_mm = float(columns_mm(scan.grid, np.zeros(1))[0]) - assumed_midline(scan)
+    return hu, right_mm
 
 
 def _triple(scan: HU) -> Triple:

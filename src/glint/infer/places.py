@@ -14,8 +14,6 @@ from scipy import ndimage
 
 from glint.io.grid_chain import GridChain
 from glint.io.packed_mask import PackedMask
-from glint.io.volume import Volume
-from glint.io.volume_steps import BODY_HU
 from glint.io.voxel_grid import Triple, VoxelGrid
 
 Floats = NDArray[np.float32]
@@ -31,8 +29,6 @@ ONE_SIDE = 0.85
 """Share of a mask on one side from which on it is called after that side."""
 MIDLINE_MM, MIDLINE_SHARE = 30.0, 0.4
 """What has so much of itself so near to the midline is midline, not bilateral."""
-CUT_OFF = 0.3
-"""A border column of the scan with so much body, compared with the fullest, cuts the patient off."""
 ENOUGH_VOXELS = 1e6
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
@@ -165,33 +161,6 @@ def side_of(part: NDArray[np.bool_], start: Triple, native: VoxelGrid, midline_m
     if left <= 1 - ONE_SIDE:
         return "right"
     return "midline" if float((np.abs(apart) < MIDLINE_MM).mean()) >= MIDLINE_SHARE else "bilateral"
-
-
-def midline(scan: Volume) -> float | None:
-    """Return LPS x of the patient's midline, or None when the scan cuts the patient off at one side.
-
-    It is the median, over slices, of the middle between the body's outermost voxels at both sides.
-
-    Args:
-        scan: As laid out: canonical, so that columns run from the patient's right to the left.
-    """
-    body = scan.hu > BODY_HU
-    if scan.valid is not None:
-        body &= scan.valid
-    columns = body.sum(axis=(0, 1))
-    inner = np.flatnonzero(columns)
-    if not len(inner):
-        return None
-    content = columns[inner[0] : inner[-1] + 1]
-    full = CUT_OFF * float(columns.max())
-    if (content[0] > full) != (content[-1] > full):
-        return None
-    across: NDArray[np.bool_] = body.any(axis=1)  # pyright: ignore[reportArgumentType, reportAssignmentType]
-    rows = np.flatnonzero(across.any(axis=1))
-    first = across[rows].argmax(axis=1)
-    last = across.shape[1] - 1 - across[rows, ::-1].argmax(axis=1)
-    z, y, _ = (side / 2 for side in scan.grid.shape)
-    return float(scan.grid.to_lps(np.array([[z, y, float(np.median((first + last) / 2))]]))[0, 0])
 
 
 def voxel_ml(grid: VoxelGrid) -> float:

@@ -25,6 +25,7 @@ from glint.errors import UsageError
 from glint.infer.memory import available_bytes, check_memory, kept_numbers, needed_bytes, queries_at_once
 from glint.infer.windows import Windows, plan_windows
 from glint.io.ct import STRAIGHTEN_DEG, lay_out, windowed
+from glint.io.side import assumed_midline, columns_mm, side_channel
 from glint.io.volume import Volume
 from glint.io.volume_steps import pad_to_multiple
 from glint.io.voxel_grid import CANONICAL, Triple, VoxelGrid
@@ -137,14 +138,16 @@ def encode_scan(
     setting = volume_settings(model)
     patch = _triple(model.vision.patch)
     _check_fits(model, volume, setting, patch, overlap, available)
-    scan = pad_to_windows(lay_out(volume, setting.spacing_mm), setting.crop, patch)
+    laid_out = lay_out(volume, setting.spacing_mm)
+    middle_mm = assumed_midline(laid_out) if setting.side else None
+    scan = pad_to_windows(laid_out, setting.crop, patch)
     windows = plan_windows(scan.grid.shape, setting.crop, patch, overlap)
     valid = valid_patches(scan.valid, windows.grid)
     weights = torch.from_numpy(windows.weights(valid)).to(device).reshape(len(windows.starts), 1, -1)
     parts: list[Any] = []
     with torch.inference_mode():
         for number, start in enumerate(windows.starts):
-            pixels = _window(scan, start, patch, setting)
+            pixels = _window(scan, start, patch, setting, middle_mm)
             tokens = model.vision(torch.from_numpy(pixels)[None].to(device)).tokens
             parts.append(model.project(tokens, weights[number]))
     places = torch.from_numpy(windows.places()).to(device)
@@ -178,11 +181,17 @@ def valid_patches(valid: NDArray[np.bool_] | None, grid: Triple) -> NDArray[np.b
     return whole
 
 
-def _window(scan: Volume, start: Triple, patch: Triple, setting: VolumeConfig) -> Maps:
+def _window(
+    scan: Volume, start: Triple, patch: Triple, setting: VolumeConfig, middle_mm: float | None
+) -> Maps:
     """Return (C, Z, Y, X) in [0, 1], the input of the encoder."""
     first = [s * p for s, p in zip(start, patch, strict=True)]
     z, y, x = (slice(a, a + side) for a, side in zip(first, setting.crop, strict=True))
-    return windowed(scan.hu[z, y, x], setting.windows_hu)
+    pixels = windowed(scan.hu[z, y, x], setting.windows_hu)
+    if middle_mm is None:
+        return pixels
+    apart = columns_mm(scan.grid, np.arange(x.start, x.stop, dtype=np.float64)) - middle_mm
+    return np.concatenate([pixels, np.broadcast_to(side_channel(apart), (1, *pixels.shape[1:]))])
 
 
 def _check_fits(

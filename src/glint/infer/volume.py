@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from glint.errors import UsageError
 from glint.infer.domain import domain_notes
-from glint.infer.places import mask_above, midline, peak_voxel, place
+from glint.infer.places import mask_above, peak_voxel, place
 from glint.infer.predict import check_queries, check_threshold
 from glint.infer.refine import GuidedFilter
 from glint.infer.scan import EncodedScan, VolumeModel, encode_scan
+from glint.io.side import midline
 from glint.io.volume import Volume
 from glint.results import Task
 from glint.volume_results import VolumeAnswer, VolumeAnswers

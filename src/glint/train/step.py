@@ -22,11 +22,12 @@ def step(state: TrainState, batch: PairBatch, cfg: GlintConfig) -> Report:
     """
     generator = step_generator(cfg.train.seed, state.step)
     batch = batch.to(torch.device(cfg.train.device))
-    if cfg.data.augment:
-        change = augment if cfg.data.volume is None else augment_volume
-        batch = change(batch, generator, cfg.data.augment)
-    else:
+    if not cfg.data.augment:
         batch = batch.normalised()
+    elif cfg.data.volume is None:
+        batch = augment(batch, generator, cfg.data.augment)
+    else:
+        batch = augment_volume(batch, generator, cfg.data.augment, len(cfg.data.volume.windows_hu))
     with autocast(cfg.train):
         loss, report = state.task.objective(batch, generator)
     state.optimizer.zero_grad(set_to_none=True)

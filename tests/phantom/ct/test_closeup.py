@@ -104,7 +104,9 @@ def test_make_close_ups__reports_are_true_of_the_block(chest: Anatomy, made: lis
             text = claim.sentence.lower()
             about = [n for n, words in names.items() if any(w in text for w in words)]
             missing = text.startswith("no ") or " not " in text
-            if about and not claim.side and missing == (claim.state == "absent"):  # not: "the aorta is normal"
+            if (
+                about and not claim.side and missing == (claim.state == "absent")
+            ):  # not: "the aorta is normal"
                 told += 1
                 assert any((shares[n] < 0.001) == (claim.state == "absent") for n in about), claim
     assert told > 40
