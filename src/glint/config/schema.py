@@ -131,6 +131,8 @@ class AlignConfig(Settings):
     fastest: triton on a GPU where it can; else reference while the maps are small, then chunked."""
     token_keep: float = Field(1.0, gt=0, le=1)
     """Share of patches that the score sees in a training step (random, per image): makes extent pay."""
+    token_block: int = Field(4, ge=1)
+    """Side of the blocks of patches that token_keep hides: small ones leave no edge whole, large ones hide findings."""
 
 
 class LossConfig(Settings):

@@ -69,9 +69,11 @@ class Objective:
         self, tokens: Tensor, valid: Tensor, grid: tuple[int, ...], generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Hide random blocks of patches from the score (not from the encoder) in training."""
-        if self.cfg.align.token_keep >= 1 or not self.model.training:
+        align = self.cfg.align
+        if align.token_keep >= 1 or not self.model.training:
             return tokens, valid
-        kept = drop_tokens(grid, tokens.shape[0], self.cfg.align.token_keep, generator).to(tokens.device)
+        kept = drop_tokens(grid, tokens.shape[0], align.token_keep, generator, align.token_block)
+        kept = kept.to(tokens.device)
         return tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1])), valid.gather(1, kept)
 
     def _contrast(self, batch: "PairBatch", patches: Patches) -> tuple[dict[str, Tensor], Report]:

@@ -220,7 +220,7 @@ def join(parts: Sequence[Patches]) -> Patches:
 
 
 def drop_tokens(
-    grid: tuple[int, ...], batch: int, keep: float, generator: torch.Generator, block: int = 4
+    grid: tuple[int, ...], batch: int, keep: float, generator: torch.Generator, block: int
 ) -> Tensor:
     """Choose the patches that one training step sees: indices (B, K), K = round(keep * P), in random blocks.
 

@@ -148,5 +148,5 @@ def test_phantom_ct__command_writes_and_refuses(tmp_path: Path, capsys: pytest.C
     with pytest.raises(UsageError, match="spacing"):
         generate_ct(tmp_path / "other", train=1, val=0, test=0, spacing_mm=0.1)
     with pytest.raises(UsageError, match="close-ups"):
-        generate_ct(tmp_path / "other", train=1, val=0, test=0, close_ups=1.5)
+        generate_ct(tmp_path / "other", train=1, val=0, test=0, close_ups=1000)
     assert not (tmp_path / "other").exists()

@@ -1,7 +1,8 @@
 """Close-ups: reconstructions of small blocks of a body, each with a report of what it shows. Training only.
 
-A whole scan shows nearly every structure, so its report says little about where anything lies. A block of a
-hand's breadth contains a structure or lacks it. The report speaks of the block as a whole, never of a place in it.
+A whole scan shows nearly every structure, so its report says little about where anything lies. A small block
+contains a structure or lacks it, and the smallest show the inside of one alone: larger ones always show an edge, and a
+gate then learns edges. The report speaks of the block as a whole, never of a place in it.
 Public data has no such reports; a model that learns from close-ups learns from more than a hospital's pairs hold.
 """
 
@@ -11,6 +12,7 @@ from random import Random
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glint.phantom.anatomy import Anatomy
@@ -33,8 +35,14 @@ from glint.phantom.sample import sample_findings
 from glint.phantom.schema import Finding, Side
 from glint.phantom.study import StudyOptions
 
-SIDES_MM = (90.0, 165.0)
+SIDES_MM = (45.0, 120.0)
 """Sides of a block."""
+AROUND_FINDING = 0.5
+"""Share of the blocks that lie around a finding, where the body has one: small blocks rarely meet them by chance."""
+FIELD = 0.93
+"""Radius of the round field of reconstruction, of half a slice's diagonal: beyond is padding, as in real targeted
+reconstructions. It tells readers what a block of soft tissue alone does not: that these are Hounsfield units."""
+PADDING_HU = -2048
 FINDING_ML, STRUCTURE_ML = 4.0, 30.0
 """What is seen of a finding or a structure suffices to name it when it is half of the whole, or this much."""
 HALF = 0.5
@@ -89,7 +97,7 @@ def make_close_ups(
         shares = _named_shares(anatomy, covered(anatomy, here))
         others = anatomy_claims(shares, text, options.wording, present=PRESENT, absent=ABSENT)
         report = write_report(view.findings, text, options.wording, view.untold, others)
-        hu = finish(sample_on(anatomy, volume, here.grid), here, rng)
+        hu = _round(finish(sample_on(anatomy, volume, here.grid), here, rng))
         studies.append(CTStudy(hu, here, view.findings, (), {}, report))
     return studies
 
@@ -99,15 +107,43 @@ def _choose_block(
 ) -> tuple[Scanner, View]:
     """Draw blocks until one cuts no sliver off a finding, or give up and be silent about that finding."""
     trunk = [n * s for n, s in zip(anatomy.hu.shape, anatomy.spacing_mm, strict=True)]
+    around = _centres_mm(anatomy, placed) if rng.random() < AROUND_FINDING else []
     for attempt in range(ATTEMPTS):
         sides = [min(float(rng.uniform(*SIDES_MM)), whole) for whole in trunk]
-        z, y, x = (rng.uniform(-0.5, 0.5) * (whole - side) for whole, side in zip(trunk, sides, strict=True))
+        room = [(whole - side) / 2 for whole, side in zip(trunk, sides, strict=True)]
+        middle = [float(rng.uniform(-free, free)) for free in room]
+        if around:
+            chosen = around[int(rng.integers(len(around)))]
+            near = [c + rng.uniform(-0.25, 0.25) * side for c, side in zip(chosen, sides, strict=True)]
+            middle = [float(np.clip(c, -free, free)) for c, free in zip(near, room, strict=True)]
+        z, y, x = middle
         grid = filled_grid((sides[0], sides[1], sides[2]), scanner.grid.spacing_mm, (z, y, x))
         here = replace(scanner, grid=grid)
         view = look(anatomy, placed, covered(anatomy, here))
         if not view.cut or attempt == ATTEMPTS - 1:
             return here, view
     raise AssertionError("unreachable")
+
+
+def _centres_mm(anatomy: Anatomy, placed: Placed) -> list[list[float]]:
+    """Return (z, y, x) of the middle of each finding from the middle of the trunk."""
+    sides, steps = anatomy.hu.shape, anatomy.spacing_mm
+    return [
+        [
+            (float(axis.float().mean()) - (n - 1) / 2) * s
+            for axis, n, s in zip(index, sides, steps, strict=True)
+        ]
+        for index in (mask.nonzero(as_tuple=True) for mask in placed.masks)
+        if len(index[0])
+    ]
+
+
+def _round(hu: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Fill what lies outside of the field of reconstruction of each slice (Z, Y, X)."""
+    _, height, width = hu.shape
+    y, x = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
+    inside = y[:, None] ** 2 + x**2 <= FIELD**2 * (y[0] ** 2 + x[0] ** 2)
+    return np.where(inside, hu, np.int16(PADDING_HU))
 
 
 def look(anatomy: Anatomy, placed: Placed, block: Block) -> View:

@@ -1,5 +1,6 @@
 """What a scan covers: which anatomy a report may call visible or not, and of which findings it can tell."""
 
+from functools import lru_cache
 from random import Random
 
 import numpy as np
@@ -26,16 +27,24 @@ def share_inside(mask: Tensor, block: Block) -> float:
 
 def visible_shares(anatomy: Anatomy, block: Block, millilitres: bool = False) -> dict[str, float]:
     """Return structure -> share that the scan covers, 0 for one that the patient lacks; or how much that is in ml."""
-    counts = [
-        torch.bincount(labels.flatten().long(), minlength=256)
-        for labels in (anatomy.labels, anatomy.labels[block])
-    ]
+    all_voxels, seen = _whole(anatomy), _counts(anatomy.labels[block])
     shares: dict[str, float] = {}
     voxel_ml = float(np.prod(anatomy.spacing_mm)) / 1000
     for name, codes in CT_STRUCTURES.items():
-        whole, part = (sum(int(count[LABELS[code]]) for code in codes) for count in counts)
+        whole, part = (sum(count[LABELS[code]] for code in codes) for count in (all_voxels, seen))
         shares[name] = part * voxel_ml if millilitres else part / whole if whole else 0.0
     return shares
+
+
+@lru_cache(maxsize=1)
+def _whole(anatomy: Anatomy) -> list[int]:
+    """Count the labels of a patient once, however many blocks are looked at."""
+    return _counts(anatomy.labels)
+
+
+def _counts(labels: Tensor) -> list[int]:
+    counted: list[int] = torch.bincount(labels.flatten(), minlength=256).tolist()
+    return counted
 
 
 def unseen(shares: dict[str, float]) -> frozenset[str]:
