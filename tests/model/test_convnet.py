@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from glint.model.vision.convnet import ConvNet, ConvNetArch, Place
+from glint.model.vision.convnet import ConvNet, ConvNetArch
 
 
 def seen_px(net: ConvNet, size: int) -> int:
@@ -41,24 +41,3 @@ def test_view_px__grows_by_one_stride_where_the_neck_interpolates() -> None:
 
 def test_view_px__of_the_defaults_is_wider_than_their_image() -> None:
     assert ConvNetArch().view_px == 223
-
-
-def test_coordinates__start_as_nothing_and_follow_the_axes() -> None:
-    torch.manual_seed(0)
-    place = Place(2, 3)
-    maps = torch.zeros(2, 3, 4, 6)
-    assert not place(maps).any()
-    place.hidden.weight.data = torch.tensor([[1.0, 0.0]] * Place.HIDDEN)  # looks at the first axis only
-    place.out.weight.data.fill_(1.0)
-    found = place(maps)
-    assert found.shape == (1, 3, 4, 6)
-    assert torch.equal(found, found[..., :1].expand_as(found))
-    assert (found.diff(dim=2) > 0).all()
-
-
-def test_coordinates__do_not_depend_on_the_resolution_of_the_input() -> None:
-    torch.manual_seed(0)
-    place = Place(3, 2)
-    torch.nn.init.normal_(place.out.weight)
-    coarse, fine = (place(torch.zeros(1, 2, n, n, n)) for n in (3, 9))
-    assert torch.allclose(coarse, fine[:, :, 1::3, 1::3, 1::3], atol=1e-5)

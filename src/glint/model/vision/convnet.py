@@ -41,9 +41,6 @@ class ConvNetArch(EncoderArch):
     """Pixels per token; a top-down neck joins coarser stages at this stride."""
     neck_width: int = Field(128, ge=8)
     """Width of the tokens."""
-    coordinates: bool = False
-    """Tell every token where in the input it lies. With a small view it cannot see on which side of the body it is,
-    and sentences say that; a place alone says nothing about what lies elsewhere."""
     checkpointing: bool = False
     """Compute stages again in the backward pass: less memory for the time of one more forward pass."""
 
@@ -100,7 +97,6 @@ class ConvNet(ImageEncoder):
         self.laterals = nn.ModuleList(
             _conv(self.dims, width, arch.neck_width, size=1)[:2] for width in arch.widths[self.first :]
         )
-        self.place = Place(self.dims, arch.neck_width) if arch.coordinates else None
         # Channels last: a third faster on CPUs, and tokens are then a view.
         self.to(memory_format=self._layout)  # pyright: ignore[reportCallIssue]
 
@@ -127,8 +123,6 @@ class ConvNet(ImageEncoder):
                     joined, size=finer.shape[2:], mode=LINEAR[self.dims], align_corners=False
                 )
             joined = lateral(finer) + joined
-        if self.place is not None:
-            joined = joined + self.place(joined)
         return EncoderOutput(as_tokens(F.relu(joined)), grid, tuple(as_tokens(m) for m in maps[1:]))
 
     def blocks(self) -> list[nn.Module]:
@@ -145,25 +139,6 @@ class ConvNet3d(ConvNet):
     """The same on volumes (B, C, Z, Y, X): cubes instead of squares."""
 
     dims = 3
-
-
-class Place(nn.Module):
-    """What is added to a token for where it lies: a small network of its coordinates, nothing at first."""
-
-    HIDDEN = 32
-
-    def __init__(self, dims: int, width: int) -> None:
-        super().__init__()
-        self.hidden, self.out = nn.Linear(dims, self.HIDDEN), nn.Linear(self.HIDDEN, width)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, feature_map: Tensor) -> Tensor:
-        """Return (1, C, ...) for a map (B, C, ...); along every axis the input goes from -1 to 1."""
-        sides = feature_map.shape[2:]
-        axes = [(torch.arange(n, device=feature_map.device) * 2 + 1) / n - 1 for n in sides]
-        where = torch.stack(torch.meshgrid(axes, indexing="ij"), -1)[None]
-        return self.out(F.gelu(self.hidden(where))).movedim(-1, 1)
 
 
 def _contexts(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
