@@ -80,6 +80,20 @@ def test_all_pairs__padding_changes_nothing(kind: str) -> None:
     assert float(masked.maps[..., P:].abs().max()) == 0.0
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"type": "vlcabs"}, {"type": "global"}, {"gate_activation": "softmax"}, {"pool": "l2_mean"}],
+)
+def test_all_pairs__an_image_without_a_valid_patch_does_no_harm(changes: dict[str, str]) -> None:
+    aligner, text, tokens = make(**changes)
+    aligner.requires_grad_(True)
+    valid = torch.tensor([[True], [False]]).expand(B, P)
+    pooled = aligner.pool(aligner.project_text(text), aligner.project_patches(tokens, valid))
+    assert torch.isfinite(pooled.scores).all()
+    pooled.scores.sum().backward()
+    assert all(torch.isfinite(w.grad).all() for w in aligner.parameters() if w.grad is not None)
+
+
 def test_all_pairs__closed_gate_scores_zero_and_open_gate_the_mean() -> None:
     aligner, text, tokens = make()
     assert aligner.gate is not None

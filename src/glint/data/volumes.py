@@ -76,7 +76,9 @@ class VolumeCache:
         grey = windowed(np.where(valid, hu, np.float32(AIR_HU)), self.layout.windows_hu).swapaxes(0, 1)
         if self.layout.side:
             columns = np.arange(hu.shape[3]) * self.layout.spacing_mm[2] + np.array(first_mm)[:, None]
-            side = np.broadcast_to(side_channel(columns)[:, None, None, None], (len(hu), 1, *hu.shape[1:]))
+            side = np.broadcast_to(
+                side_channel(columns.astype(np.float64))[:, None, None, None], (len(hu), 1, *hu.shape[1:])
+            )
             grey = np.concatenate([grey, side], axis=1)
         return torch.from_numpy(np.rint(grey * 255).astype(np.uint8)), torch.from_numpy(valid)
 

@@ -202,7 +202,9 @@ class Aligner(nn.Module):
 
     @staticmethod
     def _softmax(logits: Tensor, valid: Tensor) -> Tensor:
-        return (logits + valid.to(logits.dtype).log()).softmax(-1)
+        """Weigh patches; an image of which no patch is valid (all hidden in a training step) gets no weight at all."""
+        share = valid.to(logits.dtype)
+        return (logits + share.clamp_min(1e-30).log()).softmax(-1) * (share > 0)
 
     def _cosine_map(self, cosine: Tensor, valid: Tensor) -> Tensor:
         """RadZero's map: sigmoid(cos / tau), no bias."""

@@ -84,6 +84,17 @@ def generate_ct(
         DataError: `out` exists and may not be replaced.
     """
     sizes = split_sizes(train, val, test, workers)
+    _check(spacing_mm, close_ups)
+    settings = Settings(sizes, seed, spacing_mm, close_ups)
+    prepare_folder(out, overwrite)
+    write_text(
+        out / "dataset.json",
+        json.dumps(describe("phantom-ct", GENERATOR_VERSION, asdict(settings)), indent=2) + "\n",
+    )
+    return make_all(out, sizes, workers, CTMaker(out, settings), progress, MANIFEST_COLUMNS)
+
+
+def _check(spacing_mm: float, close_ups: int) -> None:
     if not FINEST_MM <= spacing_mm <= COARSEST_MM:
         raise UsageError(
             "the spacing of voxels makes no sense",
@@ -96,13 +107,6 @@ def generate_ct(
             where=f"close_ups={close_ups}",
             expected=f"0 to {MOST_CLOSE_UPS}",
         )
-    settings = Settings(sizes, seed, spacing_mm, close_ups)
-    prepare_folder(out, overwrite)
-    write_text(
-        out / "dataset.json",
-        json.dumps(describe("phantom-ct", GENERATOR_VERSION, asdict(settings)), indent=2) + "\n",
-    )
-    return make_all(out, sizes, workers, CTMaker(out, settings), progress, MANIFEST_COLUMNS)
 
 
 @dataclass(frozen=True)
