@@ -35,9 +35,9 @@ def scores(results: dict[str, Any]) -> str:
     """Return the card's section on what the model scores, by track."""
     lines = [
         "\n## What it scores\n",
-        f"On the phantom test set ({results['provenance']['date'][:10]}), macro averages over all findings (or structures)",
-        "with 95 % patient-level bootstrap intervals. The phantom is made from one patient's CT: this says nothing",
-        "about patients.\n",
+        f"On the phantom test set ({results['provenance']['date'][:10]}), macro averages over all findings, or over",
+        "structures (anatomy), with 95 % patient-level bootstrap intervals. The phantom is made from one patient's CT:",
+        "this says nothing about patients.\n",
         "| track | metric | value |",
         "|---|---|---|",
     ]
