@@ -74,7 +74,7 @@ def read(runs: Path, track: str) -> dict[tuple[str, str], Values]:
         results = json.loads(path.read_text())
         hashes[json.dumps([results["data"]["sha256"], results["settings"]["limit"]], sort_keys=True)] = path
         for metric, entry in results["models"][0]["tracks"].get(track, {}).items():
-            for average in AVERAGES:
+            for average in AVERAGES.keys() & entry.keys():
                 if entry[average]["value"] is not None:
                     values = found.setdefault((metric, average), {}).setdefault(named["method"], {})
                     values[int(named["seed"])] = entry[average]["value"]
@@ -135,6 +135,8 @@ def page(runs: Path, track: str, reference: str) -> str:
     methods = method_order(found, reference)
     parts = [f"Track: {track}. Mean over seeds [95 % t-interval], least to largest."]
     for average, title in AVERAGES.items():
+        if not any(key == average for _, key in found):
+            continue
         parts += [f"### Macro average, {title}", means(found, methods, average)]
         parts.append(differences(found, methods, average))
     return "\n\n".join(part for part in parts if part) + "\n"
