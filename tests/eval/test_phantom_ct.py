@@ -14,6 +14,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from glint.config.volume import VolumeConfig
 from glint.errors import UsageError
 from glint.eval.anatomy import structure_query
 from glint.eval.calibrate import _raw_of_scan
@@ -96,7 +97,7 @@ class ScanSeer:
     """Answers from densities: 0 noise sees everything, 1 nothing."""
 
     def __init__(self, meaning: dict[str, tuple[str, bool]], noise: float) -> None:
-        volume = SimpleNamespace(spacing_mm=(SPACING,) * 3, crop=(16, 24, 28), windows_hu=((-1000, 1000),))
+        volume = VolumeConfig(spacing_mm=(SPACING,) * 3, crop=(16, 24, 28), windows_hu=((-1000, 1000),))
         align = SimpleNamespace(dim=1, gate_dim=1, type="gated")
         self.cfg = SimpleNamespace(data=SimpleNamespace(volume=volume), align=align)
         self.calibration = torch.tensor([1.0, 0.0])
