@@ -5,6 +5,7 @@ All randomness is drawn on the CPU from one seed, so that a patient is the same 
 where a voxel of the new patient is fetched from.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ class Anatomy:
     lung_depth_mm: Tensor
     spacing_mm: tuple[float, float, float]
     seed: int
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml."""
+        return math.prod(self.spacing_mm) / 1000
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _suffices(anatomy: Anatomy, finding: Finding, mask: Tensor, block: Block) ->
     whole, inside = int(mask.sum()), int(mask[block].sum())
     if finding.kind in ORGAN_SHARE:
         return inside >= ORGAN_SHARE[finding.kind] * whole > 0
-    return inside > 0 and (inside >= HALF * whole or inside * _voxel_ml(anatomy) >= FINDING_ML)
+    return inside > 0 and (inside >= HALF * whole or inside * anatomy.voxel_ml >= FINDING_ML)
 
 
 def _without_basis(shares: Mapping[str, float]) -> frozenset[str]:
@@ -193,7 +193,3 @@ def _named_shares(anatomy: Anatomy, block: Block) -> dict[str, float]:
     shares = visible_shares(anatomy, block)
     whole = visible_shares(anatomy, block, millilitres=True)
     return {name: 1.0 if whole[name] >= STRUCTURE_ML else share for name, share in shares.items()}
-
-
-def _voxel_ml(anatomy: Anatomy) -> float:
-    return float(np.prod(anatomy.spacing_mm)) / 1000

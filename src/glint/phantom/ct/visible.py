@@ -3,7 +3,6 @@
 from functools import lru_cache
 from random import Random
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,10 +28,9 @@ def visible_shares(anatomy: Anatomy, block: Block, millilitres: bool = False) ->
     """Return structure -> share that the scan covers, 0 for one that the patient lacks; or how much that is in ml."""
     all_voxels, seen = _whole(anatomy), _counts(anatomy.labels[block])
     shares: dict[str, float] = {}
-    voxel_ml = float(np.prod(anatomy.spacing_mm)) / 1000
     for name, codes in CT_STRUCTURES.items():
         whole, part = (sum(count[LABELS[code]] for code in codes) for count in (all_voxels, seen))
-        shares[name] = part * voxel_ml if millilitres else part / whole if whole else 0.0
+        shares[name] = part * anatomy.voxel_ml if millilitres else part / whole if whole else 0.0
     return shares
 
 
