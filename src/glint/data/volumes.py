@@ -26,7 +26,7 @@ from glint.data.store import INDEX, content_key, decode_all, stored
 from glint.errors import GlintError
 from glint.io.ct import lay_out, windowed
 from glint.io.hounsfield import AIR_HU
-from glint.io.side import assumed_midline, columns_mm, side_channel
+from glint.io.side import assumed_midline, columns_mm, with_side
 from glint.io.volume import read_volume
 from glint.io.voxel_grid import Lengths, Triple
 
@@ -75,11 +75,8 @@ class VolumeCache:
         valid = hu != NOT_VALID
         grey = windowed(np.where(valid, hu, np.float32(AIR_HU)), self.layout.windows_hu).swapaxes(0, 1)
         if self.layout.side:
-            columns = np.arange(hu.shape[3]) * self.layout.spacing_mm[2] + np.array(first_mm)[:, None]
-            side = np.broadcast_to(
-                side_channel(columns.astype(np.float64))[:, None, None, None], (len(hu), 1, *hu.shape[1:])
-            )
-            grey = np.concatenate([grey, side], axis=1)
+            steps_mm = np.arange(hu.shape[3], dtype=np.float64) * self.layout.spacing_mm[2]
+            grey = with_side(grey, np.array(first_mm)[:, None] + steps_mm)
         return torch.from_numpy(np.rint(grey * 255).astype(np.uint8)), torch.from_numpy(valid)
 
     def _scan(self, scan: "StoredScan") -> HU:

@@ -25,7 +25,7 @@ from glint.errors import UsageError
 from glint.infer.memory import available_bytes, check_memory, kept_numbers, needed_bytes, queries_at_once
 from glint.infer.windows import Windows, plan_windows
 from glint.io.ct import STRAIGHTEN_DEG, lay_out, windowed
-from glint.io.side import assumed_midline, columns_mm, side_channel
+from glint.io.side import assumed_midline, columns_mm, with_side
 from glint.io.volume import Volume
 from glint.io.volume_steps import pad_to_multiple
 from glint.io.voxel_grid import CANONICAL, Triple, VoxelGrid
@@ -191,7 +191,7 @@ def _window(
     if middle_mm is None:
         return pixels
     apart = columns_mm(scan.grid, np.arange(x.start, x.stop, dtype=np.float64)) - middle_mm
-    return np.concatenate([pixels, np.broadcast_to(side_channel(apart), (1, *pixels.shape[1:]))])
+    return with_side(pixels, apart)
 
 
 def _check_fits(

@@ -68,6 +68,13 @@ def columns_mm(grid: VoxelGrid, columns: NDArray[np.float64]) -> NDArray[np.floa
     return grid.to_lps(index)[:, 0]
 
 
+def with_side(pixels: NDArray[np.float32], apart_mm: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Append the side channel to (..., C, Z, Y, X) for the distances (..., X) of the columns from the midline."""
+    *lead, _, z, y, x = pixels.shape
+    side = np.broadcast_to(side_channel(apart_mm)[..., None, None, None, :], (*lead, 1, z, y, x))
+    return np.concatenate([pixels, side], axis=-4)
+
+
 def side_channel(apart_mm: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return [0, 1] for distances from the midline, left positive: 0.5 on it."""
     return np.clip(apart_mm / (2 * SIDE_MM) + 0.5, 0, 1).astype(np.float32)

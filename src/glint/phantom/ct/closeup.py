@@ -28,7 +28,7 @@ from glint.phantom.ct.scanner import (
 )
 from glint.phantom.ct.schema import CT, CT_KINDS, NEEDS
 from glint.phantom.ct.study import CTStudy, overlaps
-from glint.phantom.ct.visible import MOST, Block, anatomy_claims, visible_shares
+from glint.phantom.ct.visible import MOST, Block, anatomy_claims, visible_shares, whole_voxels
 from glint.phantom.placing import WHOLE_ORGAN, Placed, place_findings
 from glint.phantom.report import write_report
 from glint.phantom.sample import sample_findings
@@ -65,11 +65,13 @@ class View:
         findings: What can be named, with the side that is seen.
         untold: Kinds, and sides, of which the block cannot tell.
         cut: Whether a sliver of a finding is in the block, too little to name it.
+        shares: Structure -> share of it that is seen.
     """
 
     findings: tuple[Finding, ...]
     untold: frozenset[str]
     cut: bool
+    shares: Mapping[str, float]
 
 
 def make_close_ups(
@@ -94,7 +96,7 @@ def make_close_ups(
         rng = np.random.default_rng(child)
         here, view = _choose_block(anatomy, placed, scanner, rng)
         text = Random(words + len(studies))
-        shares = _named_shares(anatomy, covered(anatomy, here))
+        shares = _named_shares(anatomy, view.shares)
         others = anatomy_claims(shares, text, options.wording, present=PRESENT, absent=ABSENT)
         report = write_report(view.findings, text, options.wording, view.untold, others)
         hu = _round(finish(sample_on(anatomy, volume, here.grid), here, rng))
@@ -149,7 +151,8 @@ def _round(hu: NDArray[np.int16]) -> NDArray[np.int16]:
 def look(anatomy: Anatomy, placed: Placed, block: Block) -> View:
     """Return what a block of the anatomy's voxels shows."""
     findings: list[Finding] = []
-    untold = set(_without_basis(visible_shares(anatomy, block)))
+    shares = visible_shares(anatomy, block)
+    untold = set(_without_basis(shares))
     cut = False
     for finding, mask in zip(placed.findings, placed.masks, strict=True):
         sides = [side for side, part in _parts(finding, mask) if _suffices(anatomy, finding, part, block)]
@@ -158,7 +161,7 @@ def look(anatomy: Anatomy, placed: Placed, block: Block) -> View:
         elif mask[block].any():
             untold.add(finding.kind)
             cut |= finding.kind not in WHOLE_ORGAN
-    return View(tuple(findings), frozenset(untold - {f.kind for f in findings}), cut)
+    return View(tuple(findings), frozenset(untold - {f.kind for f in findings}), cut, shares)
 
 
 def _parts(finding: Finding, mask: Tensor) -> Sequence[tuple[Side, Tensor]]:
@@ -188,8 +191,8 @@ def _without_basis(shares: Mapping[str, float]) -> frozenset[str]:
     return frozenset(kinds | sides)
 
 
-def _named_shares(anatomy: Anatomy, block: Block) -> dict[str, float]:
-    """Return structure -> share in the block, 1 for what is there in quantity."""
-    shares = visible_shares(anatomy, block)
-    whole = visible_shares(anatomy, block, millilitres=True)
-    return {name: 1.0 if whole[name] >= STRUCTURE_ML else share for name, share in shares.items()}
+def _named_shares(anatomy: Anatomy, shares: Mapping[str, float]) -> dict[str, float]:
+    """Return structure -> share that is seen, 1 for what is seen in quantity."""
+    enough = STRUCTURE_ML / anatomy.voxel_ml
+    whole = whole_voxels(anatomy)
+    return {name: 1.0 if share * whole[name] >= enough else share for name, share in shares.items()}

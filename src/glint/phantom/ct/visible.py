@@ -24,25 +24,21 @@ def share_inside(mask: Tensor, block: Block) -> float:
     return int(mask[block].sum()) / whole if whole else 0.0
 
 
-def visible_shares(anatomy: Anatomy, block: Block, millilitres: bool = False) -> dict[str, float]:
-    """Return structure -> share that the scan covers, 0 for one that the patient lacks; or how much that is in ml."""
-    all_voxels, seen = _whole(anatomy), _counts(anatomy.labels[block])
-    shares: dict[str, float] = {}
-    for name, codes in CT_STRUCTURES.items():
-        whole, part = (sum(count[LABELS[code]] for code in codes) for count in (all_voxels, seen))
-        shares[name] = part * anatomy.voxel_ml if millilitres else part / whole if whole else 0.0
-    return shares
+def visible_shares(anatomy: Anatomy, block: Block) -> dict[str, float]:
+    """Return structure -> share that the scan covers; 0 for one that the patient lacks."""
+    seen = _voxels(anatomy.labels[block])
+    return {name: seen[name] / whole if whole else 0.0 for name, whole in whole_voxels(anatomy).items()}
 
 
 @lru_cache(maxsize=1)
-def _whole(anatomy: Anatomy) -> list[int]:
-    """Count the labels of a patient once, however many blocks are looked at."""
-    return _counts(anatomy.labels)
+def whole_voxels(anatomy: Anatomy) -> dict[str, int]:
+    """Return structure -> voxels of all of it; counted once a patient, however many blocks are looked at."""
+    return _voxels(anatomy.labels)
 
 
-def _counts(labels: Tensor) -> list[int]:
-    counted: list[int] = torch.bincount(labels.flatten(), minlength=256).tolist()
-    return counted
+def _voxels(labels: Tensor) -> dict[str, int]:
+    counts = torch.bincount(labels.flatten(), minlength=256).tolist()
+    return {name: sum(counts[LABELS[code]] for code in codes) for name, codes in CT_STRUCTURES.items()}
 
 
 def unseen(shares: dict[str, float]) -> frozenset[str]:
