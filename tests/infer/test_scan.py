@@ -67,9 +67,30 @@ def test_windows__do_not_change_answers_of_a_local_model(
     assert len(whole.windows.starts) == 1
     assert len(many.windows.starts) > 20
     one, other = all_found(whole, ["a"]), all_found(many, ["a"])
-    np.testing.assert_allclose(one[3], other[3], rtol=1e-4)  # the score knows no number of windows
+    np.testing.assert_allclose(one[3], other[3], rtol=1e-4)  # windows without the blob have no say
     assert one[1].sum() == pytest.approx(other[1].sum(), rel=1e-4)
     assert one[1].max() == pytest.approx(1)
+
+
+def test_score__is_that_of_the_place_a_query_points_at(
+    hu_model: Make, patient: Make, grid: VoxelGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = hu_model()
+    plain = model.align_patches
+
+    def denying(patches: Any, queries: list[str]) -> Any:
+        found = plain(patches, queries)
+        found.scores = torch.stack(
+            [-row if text.startswith("No ") else row for row, text in zip(found.scores, queries, strict=True)]
+        )
+        return found
+
+    monkeypatch.setattr(model, "align_patches", denying)
+    encoded = encode_scan(model, patient(grid, (60, 0, 0)), overlap=0.5)
+    raw = all_found(encoded, ["Blob.", "No blob."])[3]
+    # Most windows have no blob and a score of 0, the highest that the denial gets anywhere.
+    assert raw[1] == pytest.approx(-raw[0])
+    assert raw[0] > 0.5
 
 
 def test_encode__once_for_all_queries_and_a_few_at_a_time(

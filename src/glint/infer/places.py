@@ -67,9 +67,15 @@ class Found:
     ends: tuple[tuple[int, int], ...]
 
 
+def smoothed(evidence: Floats) -> Floats:
+    """Return evidence (..., Zp, Yp, Xp) of which one stray patch does not win against an area."""
+    sigma = [0.0] * (evidence.ndim - 3) + [SMOOTHING_TOKENS] * 3
+    return ndimage.gaussian_filter(evidence, sigma, mode="nearest")
+
+
 def peak_voxel(evidence: Floats, tokens: VoxelGrid, native: VoxelGrid) -> Triple:
     """Return the voxel (z, y, x) of the scan where the smoothed evidence (Zp, Yp, Xp) is highest."""
-    smooth = ndimage.gaussian_filter(evidence, SMOOTHING_TOKENS, mode="nearest")
+    smooth = smoothed(evidence)
     centre = np.unravel_index(int(smooth.argmax()), smooth.shape)
     # A patch is large: the peak between patches is found on a finer grid around the best one.
     low = [max(0, int(c) - 2) for c in centre]

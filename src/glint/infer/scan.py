@@ -1,13 +1,15 @@
 """A CT scan of any size as one image: encoded once in sliding windows, then asked any number of queries.
 
-The patches of all windows are pooled together as if they were the patches of one image, each with its weight
-(windows.py). Maps are averages of gate probabilities, which is legitimate for a sigmoid: it does not depend on what
-else is in a window. The score of a scan is the score of training with these averages in it:
+Every window is an image to the model, of the size it was trained with, and has a score of its own. Patches of
+windows that overlap are averaged with weights w (windows.py), which is legitimate for maps of a sigmoid gate: they do
+not depend on what else is in a window. Scores are averaged with the same weights, so that every patch of the scan has
+one, and the score of the scan is that of the patch it points at, the peak of the evidence:
 
-    score = sum_p w_p g_p c_p / (eps0 + sum_p w_p g_p)
+    score = sum_w w_wp score_w,   p = argmax of the smoothed evidence
 
-over the patches p of all windows. It does not depend on how many windows there are, and with one window it is the score
-of the model itself. A reduction of window scores (their maximum, say) would grow with the number of windows.
+With one window it is the score of the model itself. Pooling all patches of a scan instead would let what is open
+elsewhere drown a small finding; the largest score of a window would make claim and denial come from different places,
+and a denial is true in most windows whatever the scan shows (docs/decisions.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ from glint.config.schema import GlintConfig
 from glint.config.volume import VolumeConfig
 from glint.errors import UsageError
 from glint.infer.memory import available_bytes, check_memory, kept_numbers, needed_bytes, queries_at_once
+from glint.infer.places import smoothed
 from glint.infer.windows import Windows, plan_windows
 from glint.io.ct import STRAIGHTEN_DEG, lay_out, windowed
 from glint.io.side import assumed_midline, columns_mm, with_side
@@ -45,7 +48,7 @@ class VolumeModel(Protocol):
     def calibration(self) -> Tensor: ...  # noqa: D102
 
     def project(self, tokens: Tensor, valid: Tensor | None) -> Any:
-        """Return glint.model.align.Patches of tokens (B, P, C), P of them weighted by `valid` (B, P)."""
+        """Return glint.model.align.Patches of tokens (B, P, C); `valid` (B, P) is False on padding."""
         ...
 
     def align_patches(self, patches: Any, queries: list[str]) -> Any:
@@ -58,7 +61,7 @@ class Found:
     """What a scan answers to some queries.
 
     Attributes:
-        raw: (S,) pooled similarity.
+        raw: (S,) similarity at the place that each query points at.
         scores: (S,) calibrated, 0 to 1.
         maps: (S, Zp, Yp, Xp) localisation maps in [0, 1] on the token grid.
         evidence: (S, Zp, Yp, Xp) what each place adds to the score.
@@ -86,6 +89,7 @@ class EncodedScan:
     _model: VolumeModel
     _patches: Any
     _places: Tensor
+    _weights: Tensor
 
     @property
     def tokens(self) -> VoxelGrid:
@@ -101,17 +105,21 @@ class EncodedScan:
     @torch.inference_mode()
     def _ask(self, queries: list[str]) -> Found:
         found = self._model.align_patches(self._patches, queries)
-        raw = found.scores[:, 0].float()
-        scale, offset = self._model.calibration
-        maps, evidence = (self._merged(part[:, 0]) for part in (found.maps, found.evidence))
-        scores = (scale * raw + offset).sigmoid()
-        return Found(raw.cpu().numpy(), scores.cpu().numpy(), maps, evidence)
+        maps, evidence, scores = (
+            self._merged(part).reshape(-1, *self.windows.grid)
+            for part in (found.maps, found.evidence, found.scores[..., None])
+        )
+        maps, evidence = maps.clip(0, 1), evidence.clip(0, 1)
+        peaks = np.where(self.valid, smoothed(evidence), -1).reshape(len(queries), -1).argmax(1)
+        raw = scores.reshape(len(queries), -1)[np.arange(len(queries)), peaks]
+        scale, offset = self._model.calibration.cpu()
+        return Found(raw, (scale * torch.from_numpy(raw) + offset).sigmoid().numpy(), maps, evidence)
 
     def _merged(self, each: Tensor) -> Maps:
-        """Add up the weighted patches (S, W * P) of each place: (S, Zp, Yp, Xp)."""
+        """Average the windows (S, W, P or 1) in each place: (S, Zp * Yp * Xp), 0 where nothing is valid."""
         total = torch.zeros(len(each), self.valid.size, device=each.device)
-        total.index_add_(1, self._places, each.float())
-        return total.clamp(0, 1).cpu().numpy().reshape(-1, *self.windows.grid)
+        total.index_add_(1, self._places, (each.float() * self._weights).flatten(1))
+        return total.cpu().numpy()
 
 
 def encode_scan(
@@ -143,15 +151,15 @@ def encode_scan(
     scan = pad_to_windows(laid_out, setting.crop, patch)
     windows = plan_windows(scan.grid.shape, setting.crop, patch, overlap)
     valid = valid_patches(scan.valid, windows.grid)
-    weights = torch.from_numpy(windows.weights(valid)).to(device).reshape(len(windows.starts), 1, -1)
+    weights = torch.from_numpy(windows.weights(valid)).to(device).reshape(len(windows.starts), -1)
     parts: list[Any] = []
     with torch.inference_mode():
         for number, start in enumerate(windows.starts):
             pixels = _window(scan, start, patch, setting, middle_mm)
             tokens = model.vision(torch.from_numpy(pixels)[None].to(device)).tokens
-            parts.append(model.project(tokens, weights[number]))
+            parts.append(model.project(tokens, weights[[number]] > 0))
     places = torch.from_numpy(windows.places()).to(device)
-    return EncodedScan(scan, windows, valid, model, join(parts), places)
+    return EncodedScan(scan, windows, valid, model, join(parts), places, weights)
 
 
 def volume_settings(model: VolumeModel) -> VolumeConfig:

@@ -27,11 +27,7 @@ from glint.ops.reference import cosine_pool, gate_and_cosine, null_pool
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Projected image side: values v (B, P, D), gate keys k (B, P, G) or None, validity (B, P).
-
-    Validity is False on padding. Where sliding windows overlap it is a weight from 0 to 1 instead: the patches that lie
-    in one place share one vote (infer/windows.py).
-    """
+    """Projected image side: values v (B, P, D), gate keys k (B, P, G) or None, validity (B, P), False on padding."""
 
     values: Tensor
     keys: Tensor | None
@@ -212,12 +208,12 @@ class Aligner(nn.Module):
 
 
 def join(parts: Sequence[Patches]) -> Patches:
-    """Put the patches of several windows of the same B images one after the other."""
+    """Put images one after the other."""
     keys = [part.keys for part in parts if part.keys is not None]
     return Patches(
-        torch.cat([part.values for part in parts], 1),
-        torch.cat(keys, 1) if keys else None,
-        torch.cat([part.valid for part in parts], 1),
+        torch.cat([part.values for part in parts]),
+        torch.cat(keys) if keys else None,
+        torch.cat([part.valid for part in parts]),
     )
 
 
