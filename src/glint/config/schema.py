@@ -27,10 +27,22 @@ class DataConfig(Settings):
     hard negatives, which differ in their findings and hardly in anything else. 1 draws studies one by one."""
     augment: float = Field(1.0, ge=0, le=1)
     """Strength of small rotation, scale, shift, contrast, noise; 0 leaves images as they are. CT volumes: level,
-    contrast and noise only, their place varies by the cut of the crop. Never a flip: sentences name sides. Short runs
-    from random weights learn more with less of it (docs/results.md)."""
+    contrast and noise only, their place varies by the cut of the crop. Short runs from random weights learn more with
+    less of it (docs/results.md)."""
+    mirror: bool = False
+    """Radiographs: half of the studies of a training batch are mirrored, and left and right change places in their
+    sentences; those with a sentence of which that would not be true are left as they are (data/mirror.py). The heart is
+    then seen on the right, too."""
     limit: int = Field(0, ge=0)
     """Use only the first so many training studies; 0 means all."""
+
+    @model_validator(mode="after")
+    def _radiographs_if_mirrored(self) -> "DataConfig":
+        if self.mirror and self.volume is not None:
+            raise ValueError(
+                "data.mirror is for radiographs: in a mirrored CT the liver would be on the left"
+            )
+        return self
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,4 +1,5 @@
-"""Small changes that leave a report true: turn, zoom, shift, crop, contrast, noise, blur. Never a flip.
+"""Small changes that leave a report true: turn, zoom, shift, crop, contrast, noise, blur. Never a flip:
+sentences name sides (mirror.py turns both).
 
 All random numbers come from one generator, in a fixed order, so a step can be repeated exactly. Uint8 goes in
 because brightness, contrast and gamma are then one table of 256 values for each image.

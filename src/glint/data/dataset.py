@@ -21,6 +21,7 @@ from glint.data.store import cache_root
 from glint.data.volumes import VolumeCache, open_volumes
 from glint.errors import DataError
 from glint.text.semantics import Sentence, flip_polarity, sentences
+from glint.text.sides import mirrored
 
 MAX_UNREADABLE = 0.1  # above this share the data set, not a study, is at fault
 
@@ -109,10 +110,12 @@ class PairDataset:
         return len(self.rows)
 
     def texts(self) -> list[str]:
-        """Return every sentence and turned sentence once, sorted: what a frozen text encoder can do beforehand."""
+        """Return every sentence that training can meet once, sorted: what a frozen text encoder can do beforehand."""
         own = {sentence.text for report in self.reports for sentence in report}
-        turned = {flip for flip in map(_flip, own) if flip is not None}
-        return sorted(own | turned)
+        found = own | {flip for flip in map(_flip, own) if flip is not None}
+        if self.cfg.mirror:
+            found |= {other for other in map(mirrored, found) if other is not None}
+        return sorted(found)
 
     def batch(self, members: np.ndarray, rng: np.random.Generator) -> PairBatch:
         """Return chosen studies with at most `sentences_per_image` sentences each, drawn by `rng`."""

@@ -8,6 +8,7 @@ from glint.config.schema import GlintConfig
 from glint.data.augment import augment
 from glint.data.augment_volume import augment_volume
 from glint.data.dataset import PairBatch
+from glint.data.mirror import mirror_some
 from glint.errors import TrainingError
 from glint.train.optim import set_rates
 from glint.train.precision import autocast
@@ -22,6 +23,8 @@ def step(state: TrainState, batch: PairBatch, cfg: GlintConfig) -> Report:
     """
     generator = step_generator(cfg.train.seed, state.step)
     batch = batch.to(torch.device(cfg.train.device))
+    if cfg.data.mirror:
+        batch = mirror_some(batch, generator)
     if not cfg.data.augment:
         batch = batch.normalised()
     elif cfg.data.volume is None:

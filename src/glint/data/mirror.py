@@ -1,0 +1,49 @@
+"""Mirrored images with mirrored sentences: twice the anatomy, and every finding on both sides.
+
+A report of a mirrored radiograph is the report with left and right exchanged, but for what has no counterpart on the
+other side: the heart is then seen on the right, as in dextrocardia, and letters that are burnt in are mirrored as well.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from glint.data.dataset import PairBatch
+from glint.text.sides import mirrored
+
+SHARE = 0.5
+
+
+def mirror_some(batch: PairBatch, generator: torch.Generator) -> PairBatch:
+    """Mirror half of the images (B, C, Y, X) of which every sentence can be mirrored, and their sentences with them.
+
+    Args:
+        batch: Of radiographs, before or after augmentation.
+        generator: CPU generator; chooses the images.
+    """
+    chosen = torch.rand(len(batch.images), generator=generator) < SHARE
+    others = [mirrored(text) for text in batch.sentences]
+    for image, other in zip(batch.owner.tolist(), others, strict=True):
+        chosen[image] &= other is not None
+    turned = chosen[batch.owner.cpu()].tolist()
+    return replace(
+        batch,
+        images=_turned(batch.images, chosen),
+        valid_px=_turned(batch.valid_px, chosen),
+        sentences=[
+            other if turn and other is not None else text
+            for text, other, turn in zip(batch.sentences, others, turned, strict=True)
+        ],
+        flips=[
+            mirrored(flip) if turn and flip is not None else flip
+            for flip, turn in zip(batch.flips, turned, strict=True)
+        ],
+    )
+
+
+def _turned(images: Tensor, chosen: Tensor) -> Tensor:
+    images = images.clone()
+    rows = chosen.to(images.device)
+    images[rows] = images[rows].flip(-1)
+    return images
