@@ -5,8 +5,8 @@ mirrored("Small left effusion, the LLL is clear.") -> "Small right effusion, the
 
 import re
 
-_OTHER = {"left": "right", "leftward": "rightward", "lul": "rul", "lll": "rll", "lt": "rt"}
-_OTHER |= {other: one for one, other in _OTHER.items()}
+_LEFT_RIGHT = {"left": "right", "leftward": "rightward", "lul": "rul", "lll": "rll", "lt": "rt"}
+_OTHER = _LEFT_RIGHT | {right: left for left, right in _LEFT_RIGHT.items()}
 _SIDE = re.compile(rf"\b(?:{'|'.join(_OTHER)})\b", re.IGNORECASE)
 # Without a counterpart on the other side, or a mirrored patient by itself. A lone "L" may be a side or a vertebra.
 _ONE_SIDED = re.compile(
