@@ -20,6 +20,9 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same files.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it.")] = 1,
     size_px: Annotated[int, typer.Option(help="Side of the square images in pixels.")] = 256,
+    spots: Annotated[
+        int, typer.Option(min=0, help="Spot views in place of each training image, each with its report.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="Torch device, cpu or cuda.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier data set.")] = False,
 ) -> None:
@@ -38,6 +41,7 @@ def phantom(
             seed=seed,
             workers=workers,
             size_px=size_px,
+            spots=spots,
             device=device,
             overwrite=overwrite,
             progress=progress,

@@ -189,6 +189,9 @@ class TrainConfig(Settings):
 
     out: str = "runs/glint"
     """Run directory: config.resolved.yaml, log.jsonl, checkpoints, final model folder."""
+    start: str = ""
+    """Model folder or packaged model to go on from, with all of its weights: its encoders and the shape of its gate
+    take the place of those of the recipe (train/start.py). "" starts anew, from vision.init."""
     steps: int = Field(1000, ge=1)
     batch_size: int = Field(64, ge=2)
     seed: int = 0

@@ -57,9 +57,16 @@ def load_model(name: str | Path) -> GlintModel:
         UsageError: No such folder and no packaged model of that name.
         WeightsError: The folder is incomplete or damaged, or weights and recipe do not fit.
     """
+    model = GlintModel(load_recipe(name))
+    load_weights(model, name)
+    return model.eval()
+
+
+def load_recipe(name: str | Path) -> GlintConfig:
+    """Return the recipe of a saved model; errors as `load_model`."""
     folder = _find(str(name))
-    recipe, weights = folder / RECIPE_FILE, folder / WEIGHTS_FILE
-    for file in (recipe, weights):
+    recipe = folder / RECIPE_FILE
+    for file in (recipe, folder / WEIGHTS_FILE):
         if not file.is_file():
             raise WeightsError(
                 "the model folder is incomplete",
@@ -68,16 +75,23 @@ def load_model(name: str | Path) -> GlintModel:
                 fix="copy the folder again, or train the model again",
             )
     try:
-        cfg = GlintConfig.model_validate(json.loads(recipe.read_text(encoding="utf-8")))
+        return GlintConfig.model_validate(json.loads(recipe.read_text(encoding="utf-8")))
     except (ValidationError, ValueError) as error:
         raise WeightsError(
             "the recipe of the model cannot be read", where=str(recipe), expected=str(error)
         ) from error
+
+
+def load_weights(model: GlintModel, name: str | Path) -> None:
+    """Give a model all weights of a saved one, calibration included.
+
+    Raises:
+        WeightsError: They are damaged, or do not fit.
+    """
+    weights = _find(str(name)) / WEIGHTS_FILE
     tensors = read_safetensors(weights)
-    model = GlintModel(cfg)
     check_keys(tensors, model.state_dict(), str(weights))
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
-    return model.eval()
 
 
 def reads_volumes(name: str | Path) -> bool | None:

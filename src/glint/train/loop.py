@@ -18,6 +18,7 @@ from glint.train.log import RunLog
 from glint.train.optim import build_optimizer, rate_table
 from glint.train.precision import autocast, resolve
 from glint.train.run import Stopped, export, open_run, stop_signals
+from glint.train.start import resolve_start
 from glint.train.state import Report, Task, TrainState
 from glint.train.step import step, step_generator
 
@@ -34,6 +35,7 @@ def train(cfg: GlintConfig, *, resume: bool = True) -> Path:
         TrainingError: Another run is in `train.out`, or training became non-finite.
         Stopped: SIGINT or SIGTERM came; a checkpoint is saved.
     """
+    cfg = resolve_start(cfg)
     cfg = cfg.model_copy(update={"train": resolve(cfg.train), "text": resolve_text(cfg.text)})
     cfg = resolve_vision(cfg)
     run = open_run(cfg, resume=resume)
@@ -55,7 +57,7 @@ def align_task(cfg: GlintConfig, texts: list[str], further: Sequence[str] = ()) 
         further: Those of the validation set.
     """
     from glint.losses.objective import Objective
-    from glint.model.folder import save_model
+    from glint.model.folder import load_weights, save_model
     from glint.model.glint import GlintModel
     from glint.model.teacher import Teacher
     from glint.train.card import write_card
@@ -66,17 +68,20 @@ def align_task(cfg: GlintConfig, texts: list[str], further: Sequence[str] = ()) 
         cache = cache_root(Path(cfg.data.manifest))
         model.text.prime([*texts, *further], cache / f"text-{model.text.cache_key()}.safetensors")
     model.text.fit_whitening(texts)
+    if cfg.train.start:
+        load_weights(model, cfg.train.start)
     # A copy of the student as it starts; what tuning added to it is the identity still.
     teacher = Teacher(model.vision) if cfg.loss.dfr > 0 and levels_learn(cfg.vision) else None
     teachers: dict[str, nn.Module] = {"teacher": teacher} if teacher is not None else {}
-    if not cfg.vision.init:
+    from_file = bool(cfg.vision.init or cfg.train.start)
+    if not from_file:
         _warn_of_random_weights(cfg, held=bool(teachers))
     return Task(
         objective=Objective(cfg, model, teacher),
         trained={"model": model},
         # A teacher from random weights exists nowhere else; one from a file is read from there again.
-        kept={} if cfg.vision.init else teachers,
-        rebuilt=teachers if cfg.vision.init else {},
+        kept={} if from_file else teachers,
+        rebuilt=teachers if from_file else {},
         export=lambda folder: save_model(model, folder, write_card(cfg)),
         parts=model.parts(),
     )

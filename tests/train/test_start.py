@@ -1,0 +1,53 @@
+"""Training that goes on from a saved model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from glint.config.schema import GlintConfig
+from glint.errors import UsageError
+from glint.model.folder import load_model
+from glint.train.loop import train
+
+ARCH = {"widths": [8, 8, 16], "depths": [0, 0, 1]}
+
+
+def recipe(manifest: Path, out: Path, **train_settings: object) -> GlintConfig:
+    settings = {"steps": 2, "batch_size": 4, "out": str(out), "val_every": 0, "save_every": 0}
+    return GlintConfig.model_validate(
+        {"data": {"manifest": str(manifest), "size_px": 64}, "train": settings | train_settings}
+    )
+
+
+@pytest.fixture(scope="module")
+def first(pairs_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cfg = recipe(pairs_manifest, tmp_path_factory.mktemp("first") / "run")
+    changed = {
+        "vision": cfg.vision.model_copy(update={"name": "convnet", "arch": ARCH}),
+        "align": cfg.align.model_copy(update={"dim": 16, "gate_dim": 24, "pool": "null_token"}),
+        "loss": cfg.loss.model_copy(update={"dfr": 0.0}),
+        "text": cfg.text.model_copy(update={"whiten": 0.03, "adapter_hidden": 16}),
+    }
+    return train(cfg.model_copy(update=changed))
+
+
+def test_start__goes_on_with_all_weights_and_shapes_of_the_model(
+    first: Path, pairs_manifest: Path, tmp_path: Path
+) -> None:
+    # So small a rate that the weights are those of the start; the recipe knows nothing of the model's encoder.
+    cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
+    slow = cfg.optim.model_copy(update={"lr": 1e-12, "vision_lr": 1e-12, "weight_decay": 0.0})
+    second = load_model(train(cfg.model_copy(update={"optim": slow})))
+    before = load_model(first)
+    assert second.cfg.vision.name == "convnet"
+    assert (second.cfg.align.dim, second.cfg.align.pool) == (16, "null_token")
+    for (name, ours), theirs in zip(second.named_parameters(), before.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6), name
+    assert torch.equal(second.text.whitening.matrix, before.text.whitening.matrix)
+
+
+def test_start__an_unknown_model_is_refused(pairs_manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no model 'nowhere'"):
+        train(recipe(pairs_manifest, tmp_path / "run", start="nowhere"))
+    assert not (tmp_path / "run").exists()
