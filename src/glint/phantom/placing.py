@@ -1,6 +1,6 @@
 """Findings placed into an anatomy one after the other, so that none hides another: for X-rays and for CT."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +10,7 @@ from glint.phantom.anatomy import Anatomy
 from glint.phantom.findings import Inserted, Inserter
 from glint.phantom.findings.common import in_lung, region
 from glint.phantom.labels import LABELS, STRUCTURES
-from glint.phantom.schema import Finding
+from glint.phantom.schema import Finding, Side
 
 ATTEMPTS = 6
 WHOLE_ORGAN = {"cardiomegaly": "heart", "aortic_dilation": "aorta"}
@@ -79,3 +79,16 @@ def structure_masks(
         if finding.kind in WHOLE_ORGAN:
             masks[WHOLE_ORGAN[finding.kind]] |= mask
     return masks
+
+
+def by_side(finding: Finding, mask: Tensor) -> Sequence[tuple[Side, Tensor]]:
+    """Return (side, mask) of a finding: both halves of one on both sides, the patient's right at low x.
+
+    Args:
+        finding: The finding.
+        mask: (..., X) bool, its voxels, or its pixels in a frontal image.
+    """
+    if finding.side != "bilateral":
+        return [(finding.side, mask)]
+    left = torch.arange(mask.shape[-1], device=mask.device) >= mask.shape[-1] / 2
+    return [("left", mask & left), ("right", mask & ~left)]

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from glint.phantom.anatomy import Anatomy
 from glint.phantom.findings.common import lung
+from glint.phantom.placing import by_side
 from glint.phantom.report import Report, write_report
-from glint.phantom.schema import KINDS, Finding, Side
+from glint.phantom.schema import KINDS, Finding
 from glint.phantom.study import PhantomStudy, Setup
 from glint.phantom.wording import WordingName
 from glint.phantom.xray import project_mask
@@ -121,7 +121,7 @@ def look(
     for finding, mask in zip(study.findings, study.masks, strict=True):
         if finding.kind == "cardiomegaly":
             continue
-        sides = [s for s, part in _parts(finding, mask) if _suffices(finding, part, square, study.pixel_mm)]
+        sides = [s for s, part in by_side(finding, mask) if _suffices(finding, part, square, study.pixel_mm)]
         if sides:
             found.append(finding if len(sides) == 2 else replace(finding, side=sides[0]))
         elif mask[square].any():
@@ -134,14 +134,6 @@ def _sides_unseen(lungs: Mapping[str, Tensor], square: Square) -> set[str]:
     return {
         side for side, outline in lungs.items() if outline[square].sum() < LUNG_SHARE * max(1, outline.sum())
     }
-
-
-def _parts(finding: Finding, mask: Tensor) -> Sequence[tuple[Side, Tensor]]:
-    """Return (side, mask): both halves of a finding on both sides, the patient's right at low columns."""
-    if finding.side != "bilateral":
-        return [(finding.side, mask)]
-    left = torch.arange(mask.shape[1], device=mask.device) >= mask.shape[1] / 2
-    return [("left", mask & left), ("right", mask & ~left)]
 
 
 def _suffices(finding: Finding, mask: Tensor, square: Square, pixel_mm: float) -> bool:

@@ -6,7 +6,7 @@ gate then learns edges. The report speaks of the block as a whole, never of a pl
 Public data has no such reports; a model that learns from close-ups learns from more than a hospital's pairs hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -29,10 +29,10 @@ from glint.phantom.ct.scanner import (
 from glint.phantom.ct.schema import CT, CT_KINDS, NEEDS
 from glint.phantom.ct.study import CTStudy, overlaps
 from glint.phantom.ct.visible import MOST, Block, anatomy_claims, visible_shares, whole_voxels
-from glint.phantom.placing import WHOLE_ORGAN, Placed, place_findings
+from glint.phantom.placing import WHOLE_ORGAN, Placed, by_side, place_findings
 from glint.phantom.report import write_report
 from glint.phantom.sample import sample_findings
-from glint.phantom.schema import Finding, Side
+from glint.phantom.schema import Finding
 from glint.phantom.study import StudyOptions
 
 SIDES_MM = (45.0, 120.0)
@@ -155,21 +155,13 @@ def look(anatomy: Anatomy, placed: Placed, block: Block) -> View:
     untold = set(_without_basis(shares))
     cut = False
     for finding, mask in zip(placed.findings, placed.masks, strict=True):
-        sides = [side for side, part in _parts(finding, mask) if _suffices(anatomy, finding, part, block)]
+        sides = [side for side, part in by_side(finding, mask) if _suffices(anatomy, finding, part, block)]
         if sides:
             findings.append(finding if len(sides) == 2 else replace(finding, side=sides[0]))
         elif mask[block].any():
             untold.add(finding.kind)
             cut |= finding.kind not in WHOLE_ORGAN
     return View(tuple(findings), frozenset(untold - {f.kind for f in findings}), cut, shares)
-
-
-def _parts(finding: Finding, mask: Tensor) -> Sequence[tuple[Side, Tensor]]:
-    """Return (side, mask): both sides of a finding on both sides, the patient's right at low x."""
-    if finding.side != "bilateral":
-        return [(finding.side, mask)]
-    left = torch.arange(mask.shape[2], device=mask.device) >= mask.shape[2] / 2
-    return [("left", mask & left), ("right", mask & ~left)]
 
 
 def _suffices(anatomy: Anatomy, finding: Finding, mask: Tensor, block: Block) -> bool:
