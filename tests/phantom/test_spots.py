@@ -20,10 +20,11 @@ from glint.phantom.study import PhantomStudy, StudyOptions, make_study, set_up
 Seeds = np.random.SeedSequence
 SIZE_PX = 128
 WHOLE = (slice(None), slice(None))
+Shown = tuple[list[PhantomStudy], dict[str, torch.Tensor]]
 
 
 @pytest.fixture(scope="module")
-def shown() -> tuple[list[PhantomStudy], dict[str, torch.Tensor]]:
+def shown() -> Shown:
     anatomy = sample_anatomy(load_base(), 6)
     setup = set_up(anatomy, Seeds(3), SIZE_PX)
     studies = [make_study(anatomy, setup, Seeds(seed), StudyOptions(masks=True)) for seed in range(6)]
@@ -39,7 +40,7 @@ def alone(study: PhantomStudy, kind: str, mask: torch.Tensor, side: str = "right
     return replace(study, findings=(Finding(kind, side),), masks=(mask,), pixel_mm=1.0)  # type: ignore[arg-type]
 
 
-def test_make_spots__small_squares_of_the_image_under_a_shutter(shown) -> None:
+def test_make_spots__small_squares_of_the_image_under_a_shutter(shown: Shown) -> None:
     studies, lungs = shown
     for study in studies:
         for spot in make_spots(study, lungs, Seeds(1).spawn(4), "train"):
@@ -52,7 +53,7 @@ def test_make_spots__small_squares_of_the_image_under_a_shutter(shown) -> None:
             assert (windows == part).all(-1).all(-1).any()
 
 
-def test_make_spots__reports_are_true_of_the_square(shown) -> None:
+def test_make_spots__reports_are_true_of_the_square(shown: Shown) -> None:
     studies, lungs = shown
     affirmed = 0
     for study in studies:
@@ -69,7 +70,7 @@ def test_make_spots__reports_are_true_of_the_square(shown) -> None:
     assert affirmed > 20
 
 
-def test_make_spots__same_seeds_same_spots(shown) -> None:
+def test_make_spots__same_seeds_same_spots(shown: Shown) -> None:
     studies, lungs = shown
     one, other = (make_spots(studies[0], lungs, Seeds(7).spawn(3), "train") for _ in range(2))
     assert [spot.report for spot in one] == [spot.report for spot in other]
@@ -77,7 +78,7 @@ def test_make_spots__same_seeds_same_spots(shown) -> None:
     assert len({spot.report.text for spot in one}) == 3
 
 
-def test_look__names_what_is_half_there_or_large_and_is_silent_about_slivers(shown) -> None:
+def test_look__names_what_is_half_there_or_large_and_is_silent_about_slivers(shown: Shown) -> None:
     studies, lungs = shown
     mask = torch.zeros(SIZE_PX, SIZE_PX, dtype=torch.bool)
     mask[40:60, 30:50] = True  # 400 mm2
@@ -97,7 +98,7 @@ def test_look__names_what_is_half_there_or_large_and_is_silent_about_slivers(sho
     assert findings
 
 
-def test_look__a_finding_on_both_sides_has_the_side_that_is_seen(shown) -> None:
+def test_look__a_finding_on_both_sides_has_the_side_that_is_seen(shown: Shown) -> None:
     studies, lungs = shown
     mask = torch.zeros(SIZE_PX, SIZE_PX, dtype=torch.bool)
     mask[80:100, 20:50] = mask[80:100, 80:110] = True
@@ -109,7 +110,9 @@ def test_look__a_finding_on_both_sides_has_the_side_that_is_seen(shown) -> None:
     assert sides == ["right", "left", "bilateral"]
 
 
-def test_look__denies_nothing_of_lungs_that_are_not_there_and_never_the_size_of_the_heart(shown) -> None:
+def test_look__denies_nothing_of_lungs_that_are_not_there_and_never_the_size_of_the_heart(
+    shown: Shown,
+) -> None:
     studies, lungs = shown
     study = replace(studies[0], findings=(), masks=())
     _, untold, _ = look(study, lungs, WHOLE)
