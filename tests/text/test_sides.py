@@ -20,6 +20,7 @@ from glint.text.sides import mirrored
         ("Mass in the right middle lobe.", None),
         ("Middle lobe collapse.", None),
         ("RML nodule.", None),
+        ("rml nodule.", None),
         ("Lingular opacity.", None),
         ("L PICC.", None),
         ("Fracture of L1 on the left.", "Fracture of L1 on the right."),

@@ -199,8 +199,8 @@ class Aligner(nn.Module):
     @staticmethod
     def _softmax(logits: Tensor, valid: Tensor) -> Tensor:
         """Weigh patches; an image of which no patch is valid (all hidden in a training step) gets no weight at all."""
-        share = valid.to(logits.dtype)
-        return (logits + share.clamp_min(1e-30).log()).softmax(-1) * (share > 0)
+        # Not -inf: over no patch at all that would be NaN.
+        return logits.masked_fill(~valid, -1e30).softmax(-1) * valid
 
     def _cosine_map(self, cosine: Tensor, valid: Tensor) -> Tensor:
         """RadZero's map: sigmoid(cos / tau), no bias."""
