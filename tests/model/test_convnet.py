@@ -41,3 +41,16 @@ def test_view_px__grows_by_one_stride_where_the_neck_interpolates() -> None:
 
 def test_view_px__of_the_defaults_is_wider_than_their_image() -> None:
     assert ConvNetArch().view_px == 223
+
+
+def test_context__is_nothing_at_first_and_then_widens_the_view() -> None:
+    torch.manual_seed(0)
+    arch = ConvNetArch(
+        widths=(8, 8, 8), depths=(1, 0, 3), neck_width=16, coarse_kernel=1, coarsest_stride=8, context=1
+    )
+    assert arch.view_px == 31 + 32
+    net = ConvNet(arch)
+    assert seen_px(net, 160) == 31
+    assert net.context is not None
+    torch.nn.init.ones_(net.context[-1][1].weight)
+    assert seen_px(net, 160) == 63

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from glint.config.schema import GlintConfig
-from glint.errors import UsageError
+from glint.errors import UsageError, WeightsError
 from glint.model.folder import load_model
+from glint.model.glint import GlintModel
 from glint.train.loop import train
+from glint.train.start import load_start, resolve_start
 
 ARCH = {"widths": [8, 8, 16], "depths": [0, 0, 1]}
 
@@ -46,6 +48,30 @@ def test_start__goes_on_with_all_weights_and_shapes_of_the_model(
         assert torch.allclose(ours, theirs, atol=1e-6), name
     ours, theirs = (model.state_dict()["text.whitening.matrix"] for model in (second, before))
     assert torch.equal(ours, theirs)
+
+
+def test_start__an_encoder_given_context_is_the_same_model_until_it_learns(
+    first: Path, pairs_manifest: Path, tmp_path: Path
+) -> None:
+    before = load_model(first)
+    cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
+    wider = cfg.vision.model_copy(update={"arch": {"context": 1}})
+    cfg = resolve_start(cfg.model_copy(update={"vision": wider}))
+    torch.manual_seed(0)
+    grown = GlintModel(cfg)
+    load_start(grown, str(first))
+    assert (grown.vision.arch.context, before.vision.arch.context) == (1, 0)  # pyright: ignore[reportAttributeAccessIssue]
+    images = torch.rand(2, 1, 64, 64)
+    ours, theirs = (model.eval().vision(images).tokens for model in (grown, before))
+    assert torch.equal(ours, theirs)
+    assert load_model(train(cfg)).vision.arch == grown.vision.arch
+
+
+def test_start__other_widths_are_refused(first: Path, pairs_manifest: Path, tmp_path: Path) -> None:
+    cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
+    other = cfg.vision.model_copy(update={"arch": {"widths": [8, 8, 32]}})
+    with pytest.raises(WeightsError, match="other shape"):
+        train(cfg.model_copy(update={"vision": other}))
 
 
 def test_start__an_unknown_model_is_refused(pairs_manifest: Path, tmp_path: Path) -> None:

@@ -82,14 +82,21 @@ def load_recipe(name: str | Path) -> GlintConfig:
         ) from error
 
 
-def load_weights(model: GlintModel, name: str | Path) -> None:
+def load_weights(model: GlintModel, name: str | Path, *, new: str | None = None) -> None:
     """Give a model all weights of a saved one, calibration included.
+
+    Args:
+        model: The model.
+        name: Folder or name of the saved one.
+        new: Tensors of the model whose names start so may be missing in the saved one, and stay as they are.
 
     Raises:
         WeightsError: They are damaged, or do not fit.
     """
     weights = _find(str(name)) / WEIGHTS_FILE
     tensors = read_safetensors(weights)
+    if new is not None:
+        tensors = {k: v for k, v in model.state_dict().items() if k.startswith(new)} | tensors
     check_keys(tensors, model.state_dict(), str(weights))
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
 

@@ -18,7 +18,7 @@ from glint.train.log import RunLog
 from glint.train.optim import build_optimizer, rate_table
 from glint.train.precision import autocast, resolve
 from glint.train.run import Stopped, export, open_run, stop_signals
-from glint.train.start import resolve_start
+from glint.train.start import load_start, resolve_start
 from glint.train.state import Report, Task, TrainState
 from glint.train.step import step, step_generator
 
@@ -57,7 +57,7 @@ def align_task(cfg: GlintConfig, texts: list[str], further: Sequence[str] = ()) 
         further: Those of the validation set.
     """
     from glint.losses.objective import Objective
-    from glint.model.folder import load_weights, save_model
+    from glint.model.folder import save_model
     from glint.model.glint import GlintModel
     from glint.model.teacher import Teacher
     from glint.train.card import write_card
@@ -69,7 +69,7 @@ def align_task(cfg: GlintConfig, texts: list[str], further: Sequence[str] = ()) 
         model.text.prime([*texts, *further], cache / f"text-{model.text.cache_key()}.safetensors")
     model.text.fit_whitening(texts)
     if cfg.train.start:
-        load_weights(model, cfg.train.start)
+        load_start(model, cfg.train.start)
     # A copy of the student as it starts; what tuning added to it is the identity still.
     teacher = Teacher(model.vision) if cfg.loss.dfr > 0 and levels_learn(cfg.vision) else None
     teachers: dict[str, nn.Module] = {"teacher": teacher} if teacher is not None else {}

@@ -41,6 +41,10 @@ class ConvNetArch(EncoderArch):
     """Pixels per token; a top-down neck joins coarser stages at this stride."""
     neck_width: int = Field(128, ge=8)
     """Width of the tokens."""
+    context: int = Field(0, ge=0, le=4)
+    """Residual 3x3 blocks behind the last stage whose result is added to the tokens, at first with weight zero. One
+    widens what a token sees by four of the coarsest strides: a model that learned from spots is given one when it goes
+    on with whole images (`train.start`), and is the same model until it has learned what to do with it."""
     checkpointing: bool = False
     """Compute stages again in the backward pass: less memory for the time of one more forward pass."""
 
@@ -72,7 +76,7 @@ class ConvNetArch(EncoderArch):
             view += 2 * stride if own > stride else 0  # the convolution that goes to the next stride
             stride = own
             view += 2 * depth * (kernel - 1) * stride
-        return view
+        return view + 4 * self.context * stride
 
 
 class ConvNet(ImageEncoder):
@@ -97,6 +101,7 @@ class ConvNet(ImageEncoder):
         self.laterals = nn.ModuleList(
             _conv(self.dims, width, arch.neck_width, size=1)[:2] for width in arch.widths[self.first :]
         )
+        self.context = _context(self.dims, arch) if arch.context else None
         # Channels last: a third faster on CPUs, and tokens are then a view.
         self.to(memory_format=self._layout)  # pyright: ignore[reportCallIssue]
 
@@ -117,6 +122,8 @@ class ConvNet(ImageEncoder):
             )
             maps.append(x)
         joined = self.laterals[-1](maps[-1])
+        if self.context is not None:
+            joined = joined + self.context(maps[-1])
         for lateral, finer in zip(reversed(self.laterals[:-1]), reversed(maps[self.first : -1]), strict=True):
             if joined.shape[2:] != finer.shape[2:]:
                 joined = F.interpolate(
@@ -170,6 +177,14 @@ def _stage(dims: int, arch: ConvNetArch, number: int) -> nn.Sequential:
         before, stride = arch.widths[number - 1], arch.strides[number] // arch.strides[number - 1]
         entry = _conv(dims, before, width, stride, 3 if stride > 1 else 1)
     return nn.Sequential(entry, *(Residual(dims, width, kernel) for _ in range(arch.depths[number])))
+
+
+def _context(dims: int, arch: ConvNetArch) -> nn.Sequential:
+    """Look around, from the last stage to the width of the tokens; zero until the gain of the last norm has learned."""
+    width = arch.widths[-1]
+    lateral = _conv(dims, width, arch.neck_width, size=1)[:2]
+    nn.init.zeros_(lateral[1].weight)  # pyright: ignore[reportArgumentType]
+    return nn.Sequential(*(Residual(dims, width) for _ in range(arch.context)), lateral)
 
 
 class Residual(nn.Module):
