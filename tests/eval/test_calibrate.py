@@ -4,10 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
+from glint.config.schema import GlintConfig
+from glint.data.manifest import read_manifest
 from glint.errors import DataError
-from glint.eval.calibrate import Pairs, calibrate, platt
+from glint.eval.calibrate import MASK_THRESHOLDS, Pairs, best_threshold, calibrate, platt, score_masks
+from glint.model.align import Alignment
+from glint.model.folder import load_model, save_model
+from glint.model.glint import GlintModel
+from glint.model.masks import mask_scores
 
 
 def test_platt__equals_logistic_regression() -> None:
@@ -31,9 +38,6 @@ def test_platt__separable_scores_stay_finite_and_ordered() -> None:
 
 
 def test_calibrate__too_few_studies_is_an_error(own_manifest: Path, tmp_path: Path, tiny_cfg) -> None:
-    from glint.model.folder import save_model
-    from glint.model.glint import GlintModel
-
     save_model(GlintModel(tiny_cfg), tmp_path / "model", "card")
     with pytest.raises(DataError, match="too few"):
         calibrate(tmp_path / "model", own_manifest.parent)
@@ -44,13 +48,39 @@ def test_calibrate__writes_into_the_model_folder_without_truth(
     tmp_path: Path,
     tiny_cfg,
 ) -> None:
-    from glint.model.folder import load_model, save_model
-    from glint.model.glint import GlintModel
-
     data = tmp_path / "data"
     data.mkdir()
     for name in ("manifest.parquet", "images", "reports"):  # no truth.parquet, no masks
         (data / name).symlink_to(truth_folder / name)
     save_model(GlintModel(tiny_cfg), tmp_path / "model", "card")
-    scale, offset = calibrate(tmp_path / "model", data)
-    assert load_model(tmp_path / "model").calibration.tolist() == pytest.approx([scale, offset])
+    found = calibrate(tmp_path / "model", data)
+    model = load_model(tmp_path / "model")
+    assert model.calibration.tolist() == pytest.approx([found.scale, found.offset])
+    assert float(model.mask_threshold) == pytest.approx(found.mask_threshold)
+    assert (
+        calibrate(tmp_path / "model", data) == found
+    )  # of maps as the alignment makes them, not of recentred ones
+
+
+def test_best_threshold__is_where_masks_hold_the_finding_and_nothing_else() -> None:
+    # Where a sentence belongs, ten patches have a map of 0.3 and cosines of 0.8. Around them, and in any image, the
+    # map is 0.12 and the cosines are anything: they tell nothing of the sentence.
+    rng = torch.Generator().manual_seed(0)
+    maps = torch.full((8, 8, 40), 0.12)
+    cosine = (torch.rand(8, 8, 1, generator=rng) * 2 - 1).repeat(1, 1, 40)
+    for s in range(8):
+        maps[s, s, :10], cosine[s, s, :10] = 0.3, 0.8
+    scores = mask_scores(
+        Alignment(maps.new_zeros(8, 8), maps, cosine, maps),
+        torch.zeros(8),
+        4.0,
+        torch.tensor(MASK_THRESHOLDS),
+    )
+    assert 0.12 <= best_threshold(scores.double().numpy(), np.eye(8, dtype=bool)) < 0.3
+
+
+def test_score_masks__of_scans(tiny_ct_cfg: GlintConfig, ct_manifest: Path) -> None:
+    torch.manual_seed(0)
+    scores, matched = score_masks(GlintModel(tiny_ct_cfg).eval(), read_manifest(ct_manifest, "val"))
+    assert scores.shape == (len(MASK_THRESHOLDS), *matched.shape)
+    assert np.isfinite(scores).all()

@@ -17,12 +17,13 @@ from sklearn.metrics import average_precision_score
 from glint.config.volume import VolumeConfig
 from glint.errors import UsageError
 from glint.eval.anatomy import structure_query
-from glint.eval.calibrate import _raw_of_scan
 from glint.eval.cases import class_queries, negated_queries, read_cases, sentence_query
 from glint.eval.run import run
 from glint.eval.subject import CT
 from glint.eval.tracks import Options
 from glint.eval.volume_metrics import average_precision, parts_found, surface_distance
+from glint.infer.scan import encode_scan
+from glint.io.volume import read_volume
 from glint.io.volume_nifti import write_nifti
 from glint.io.voxel_grid import VoxelGrid
 from glint.model.align import Patches
@@ -206,12 +207,13 @@ def test_evaluate__wants_a_model_of_the_right_kind(folder: Path, load: Load) -> 
         run(["x"], Options(folder, bootstrap=0, subject=CT), folder / "out", load=lambda _: model)
 
 
-def test_raw_of_scan__are_the_scores_of_inference_before_calibration(folder: Path, load: Load) -> None:
+def test_raw_scores__are_those_of_the_place_before_calibration(folder: Path, load: Load) -> None:
     (case, *_) = read_cases(folder, "val", subject=CT)
     kind = case.findings[0].finding.kind
     absent = next(k for k in CT.kinds if all(f.finding.kind != k for f in case.findings))
     texts = [class_queries(k, "train", CT)[0] for k in (kind, absent)]
-    assert _raw_of_scan(load("seer"), case.image, texts) == pytest.approx([0.5, -0.5])
+    (found,) = encode_scan(load("seer"), read_volume(case.image)).ask(texts)
+    assert found.raw == pytest.approx([0.5, -0.5])
 
 
 def test_average_precision__equals_scikit_learn() -> None:

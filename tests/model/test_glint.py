@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from glint.config.schema import AlignConfig, DataConfig, GlintConfig, TextConfig, VisionConfig
 from glint.errors import GlintError, UsageError, WeightsError
@@ -46,8 +47,26 @@ def test_save_model__round_trip_is_exact(model: GlintModel, tmp_path: Path) -> N
     assert torch.equal(
         model.predict(images, None, QUERIES).maps_SBP, again.predict(images, None, QUERIES).maps_SBP
     )
-    save_calibration(tmp_path, 2.0, 0.5)
-    assert load_model(tmp_path).calibration.tolist() == [2.0, 0.5]
+
+
+def test_save_calibration__shifts_scores_and_maps_and_nothing_else(model: GlintModel, tmp_path: Path) -> None:
+    save_model(model, tmp_path, "# card\n")
+    images = torch.rand(1, 1, 64, 64)
+    before = model.predict(images, None, QUERIES)
+    save_calibration(tmp_path, 2.0, 0.5, 0.2)
+    again = load_model(tmp_path)
+    assert again.calibration.tolist() == [2.0, 0.5]
+    after = again.predict(images, None, QUERIES)
+    assert torch.equal(after.evidence_SBP, before.evidence_SBP)
+    shift = torch.tensor(0.2).logit()
+    torch.testing.assert_close(after.maps_SBP.logit(), before.maps_SBP.logit() - shift, atol=1e-4, rtol=1e-4)
+
+
+def test_load_model__of_a_time_without_mask_threshold(model: GlintModel, tmp_path: Path) -> None:
+    save_model(model, tmp_path, "# card\n")
+    weights = tmp_path / "model.safetensors"
+    save_file({k: v for k, v in load_file(weights).items() if k != "mask_threshold"}, weights)
+    assert float(load_model(tmp_path).mask_threshold) == 0.5
 
 
 def test_load_model__unknown_name_lists_what_there_is() -> None:

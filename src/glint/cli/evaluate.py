@@ -34,7 +34,8 @@ def evaluate(
     calibrate: Annotated[
         bool,
         typer.Option(
-            "--calibrate", help="First fit the scores of --model on val and store that in its folder."
+            "--calibrate",
+            help="First fit scores and masks of --model to the pairs of val and store that in its folder.",
         ),
     ] = False,
 ) -> None:

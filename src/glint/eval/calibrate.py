@@ -1,4 +1,4 @@
-"""Turns raw scores into calibrated ones without any label: from image-report pairs alone.
+"""Gives scores and masks their scale without any label: from image-report pairs alone.
 
 Every sentence that affirms something, in a report of the validation split, is scored with its own image
 (matched) and with images whose reports do not contain it (unmatched). Platt scaling is fitted to tell the two
@@ -7,10 +7,12 @@ apart with equal weight on both:
     P(matched | score s) = sigmoid(scale * s + offset)
 
 So 0.5 is where a sentence fits an image as well as not. An unmatched sentence may happen to be true: scores are
-therefore cautious, and not prevalences. The truth tables of a phantom data set are never read here.
+therefore cautious, and not prevalences. Then the same pairs are scored by masks alone (model/masks.py): the threshold
+whose masks tell matched from unmatched best (area under the curve) becomes 0.5 of the maps. The truth tables and masks
+of a phantom data set are never read here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +23,22 @@ from scipy.optimize import minimize
 
 from glint.data.manifest import Study, read_manifest
 from glint.errors import DataError, UsageError
+from glint.eval.stats import auroc
 from glint.eval.views import BATCHES
 from glint.eval.views_cxr import load_pixels
-from glint.infer.scan import encode_scan
+from glint.infer.scan import EncodedScan, encode_scan
 from glint.io.volume import read_volume
+from glint.model.align import Patches
 from glint.model.folder import load_model, save_calibration
 from glint.model.glint import GlintModel
 from glint.text.semantics import sentences
 
 Array = NDArray[np.float64]
 MIN_SENTENCES = 20
+MASK_SENTENCES = 1000
+"""So many sentences, spread evenly over all of them, tell the threshold of masks."""
+MASK_THRESHOLDS = tuple(float(each) for each in 1 / (1 + np.exp(-np.linspace(-4, 2, 13))))
+"""0.018 to 0.88, evenly in their logits."""
 RIDGE = 1e-4
 """Weak pull of the standardised scale towards 0: perfectly separable scores have no finite optimum."""
 
@@ -43,9 +51,16 @@ class Pairs:
     matched: NDArray[np.bool_]
 
 
-def calibrate(
-    folder: str | Path, data: str | Path, *, split: str = "val", limit: int = 0
-) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """score = sigmoid(scale * raw + offset); maps above `mask_threshold`, before it becomes 0.5, are masks."""
+
+    scale: float
+    offset: float
+    mask_threshold: float
+
+
+def calibrate(folder: str | Path, data: str | Path, *, split: str = "val", limit: int = 0) -> Calibration:
     """Fit a model's calibration on a split of image-report pairs and write it into the model folder.
 
     Args:
@@ -54,9 +69,6 @@ def calibrate(
         split: Never a test split.
         limit: Use only so many studies; 0 means all.
 
-    Returns:
-        Scale and offset.
-
     Raises:
         UsageError: `folder` is no folder.
         DataError: The data set cannot be used, or has too few affirming sentences.
@@ -64,22 +76,59 @@ def calibrate(
     if not Path(folder).is_dir():
         raise UsageError("only a model folder can be calibrated", where=str(folder), expected="a folder")
     studies = read_manifest(Path(data) / "manifest.parquet", split)
-    scale, offset = platt(score_pairs(load_model(folder), studies[:limit] if limit else studies))
-    save_calibration(Path(folder), scale, offset)
-    return scale, offset
+    model, studies = load_model(folder), studies[:limit] if limit else studies
+    scale, offset = platt(score_pairs(model, studies))
+    found = Calibration(scale, offset, best_threshold(*score_masks(model, studies)))
+    save_calibration(Path(folder), found.scale, found.offset, found.mask_threshold)
+    return found
 
 
 def score_pairs(model: GlintModel, studies: Sequence[Study]) -> Pairs:
     """Score every affirming sentence with every image; sentences found in several reports match all of them."""
-    reports = [_affirmed(study) for study in studies]
-    texts = sorted({text for report in reports for text in report})
+    texts, matched = affirmed_pairs(studies)
     if len(texts) < MIN_SENTENCES or len(studies) < 2:
         raise DataError(
             f"{len(texts)} different affirming sentences in {len(studies)} studies are too few to calibrate",
             expected=f"at least {MIN_SENTENCES}",
         )
-    matched = np.array([[text in report for report in reports] for text in texts])
-    return Pairs(_raw_scores(model, studies, texts), matched)
+
+    def ask_scan(scan: EncodedScan) -> Array:
+        return np.concatenate([part.raw for part in scan.ask(texts)])
+
+    def ask(patches: Patches) -> Array:
+        return model.align_patches(patches, texts).scores.double().numpy()
+
+    return Pairs(_over_images(model, studies, ask, ask_scan), matched)
+
+
+def score_masks(model: GlintModel, studies: Sequence[Study]) -> tuple[Array, NDArray[np.bool_]]:
+    """Return scores from masks at MASK_THRESHOLDS, (T, S, B), and which pairs (S, B) are matched."""
+    texts, matched = affirmed_pairs(studies)
+    chosen = np.linspace(0, len(texts) - 1, min(len(texts), MASK_SENTENCES)).astype(int)
+    texts, matched = [texts[i] for i in chosen], matched[chosen]
+    thresholds = torch.tensor(MASK_THRESHOLDS)
+
+    def ask(patches: Patches) -> Array:
+        return model.mask_scores(patches, texts, thresholds).double().numpy()
+
+    def ask_scan(scan: EncodedScan) -> Array:
+        return scan.mask_scores(texts, thresholds).astype(np.float64)
+
+    return _over_images(model, studies, ask, ask_scan), matched
+
+
+def best_threshold(scores: Array, matched: NDArray[np.bool_]) -> float:
+    """Return the one of MASK_THRESHOLDS whose scores (T, S, B) tell matched pairs from unmatched ones best."""
+    once = np.ones((1, matched.size))
+    areas = [float(auroc(once, each.ravel(), matched.ravel())[0]) for each in scores]
+    return MASK_THRESHOLDS[int(np.argmax(areas))]
+
+
+def affirmed_pairs(studies: Sequence[Study]) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return the affirming sentences of all reports, and which image's report (S, B) has which."""
+    reports = [_affirmed(study) for study in studies]
+    texts = sorted({text for report in reports for text in report})
+    return texts, np.array([[text in report for report in reports] for text in texts])
 
 
 def _affirmed(study: Study) -> frozenset[str]:
@@ -88,25 +137,23 @@ def _affirmed(study: Study) -> frozenset[str]:
 
 
 @torch.inference_mode()
-def _raw_scores(model: GlintModel, studies: Sequence[Study], texts: list[str]) -> Array:
-    """Return (S, B) scores before calibration."""
+def _over_images(
+    model: GlintModel,
+    studies: Sequence[Study],
+    ask: Callable[[Patches], Array],
+    ask_scan: Callable[[EncodedScan], Array],
+) -> Array:
+    """Return answers (..., B) about every image, from those about some radiographs (..., B) or a scan (...)."""
     if model.cfg.data.volume is not None:
-        return np.stack([_raw_of_scan(model, study.image, texts) for study in studies], axis=1)
+        return np.stack([ask_scan(encode_scan(model, read_volume(s.image))) for s in studies], axis=-1)
     columns: list[Array] = []
     batch = BATCHES[False]
     for start in range(0, len(studies), batch):
         paths = [study.image for study in studies[start : start + batch]]
         images, fits = load_pixels(paths, model.cfg.data.size_px)
         valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
-        tokens = model.vision(images).tokens
-        columns.append(model.align_features(tokens, torch.from_numpy(valid), texts).scores.double().numpy())
-    return np.concatenate(columns, axis=1)
-
-
-def _raw_of_scan(model: GlintModel, path: Path, texts: list[str]) -> Array:
-    """Return (S,) scores of a scan, from windows as at inference."""
-    found = encode_scan(model, read_volume(path)).ask(texts)
-    return np.concatenate([part.raw for part in found]).astype(np.float64)
+        columns.append(ask(model.project(model.vision(images).tokens, torch.from_numpy(valid))))
+    return np.concatenate(columns, axis=-1)
 
 
 def platt(pairs: Pairs) -> tuple[float, float]:

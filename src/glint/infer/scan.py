@@ -55,6 +55,10 @@ class VolumeModel(Protocol):
         """Return scores (S, B), maps and evidence (S, B, P)."""
         ...
 
+    def mask_scores(self, patches: Any, queries: list[str], thresholds: Tensor) -> Tensor:
+        """Return scores (T, S, B) from masks at thresholds."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -103,23 +107,41 @@ class EncodedScan:
             yield self._ask(list(queries[start : start + size]))
 
     @torch.inference_mode()
+    def mask_scores(self, queries: Sequence[str], thresholds: Tensor) -> Maps:
+        """Return (T, S): scores from nothing but masks at thresholds, at the place that each query points at."""
+        size, parts = queries_at_once(len(self._places)), list[Maps]()
+        for start in range(0, len(queries), size):
+            texts = list(queries[start : start + size])
+            peaks = self._peaks(self._maps(self._model.align_patches(self._patches, texts).evidence))
+            scores = self._model.mask_scores(self._patches, texts, thresholds)
+            parts.append(np.stack([_at(self._merged(each[..., None]), peaks) for each in scores]))
+        return np.concatenate(parts, axis=1)
+
+    @torch.inference_mode()
     def _ask(self, queries: list[str]) -> Found:
         found = self._model.align_patches(self._patches, queries)
-        maps, evidence, scores = (
-            self._merged(part).reshape(-1, *self.windows.grid)
-            for part in (found.maps, found.evidence, found.scores[..., None])
-        )
-        maps, evidence = maps.clip(0, 1), evidence.clip(0, 1)
-        peaks = np.where(self.valid, smoothed(evidence), -1).reshape(len(queries), -1).argmax(1)
-        raw = scores.reshape(len(queries), -1)[np.arange(len(queries)), peaks]
+        maps, evidence = self._maps(found.maps), self._maps(found.evidence)
+        raw = _at(self._merged(found.scores[..., None]), self._peaks(evidence))
         scale, offset = self._model.calibration.cpu()
         return Found(raw, (scale * torch.from_numpy(raw) + offset).sigmoid().numpy(), maps, evidence)
+
+    def _maps(self, each: Tensor) -> Maps:
+        return self._merged(each).reshape(-1, *self.windows.grid).clip(0, 1)
+
+    def _peaks(self, evidence: Maps) -> NDArray[np.intp]:
+        """Return (S,) the valid patch where the smoothed evidence is highest."""
+        return np.where(self.valid, smoothed(evidence), -1).reshape(len(evidence), -1).argmax(1)
 
     def _merged(self, each: Tensor) -> Maps:
         """Average the windows (S, W, P or 1) in each place: (S, Zp * Yp * Xp), 0 where nothing is valid."""
         total = torch.zeros(len(each), self.valid.size, device=each.device)
         total.index_add_(1, self._places, (each.float() * self._weights).flatten(1))
         return total.cpu().numpy()
+
+
+def _at(values: Maps, places: NDArray[np.intp]) -> Maps:
+    """Return (S,) of values (S, P)."""
+    return values[np.arange(len(values)), places]
 
 
 def encode_scan(

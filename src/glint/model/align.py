@@ -124,6 +124,12 @@ class Aligner(nn.Module):
             return Patches(values, None, valid)
         return Patches(values, values if self.cfg.gate_space == "shared" else self.gate.keys(tokens), valid)
 
+    def null_scores(self, sentences: Sentences) -> Tensor:
+        """Return (S,) what sentences score where nothing is open: <t_s, u>, or 0 without a null token."""
+        if self.null is None:
+            return sentences.values.new_zeros(len(sentences.values))
+        return sentences.values @ F.normalize(self.null, dim=0)
+
     def all_pairs(self, sentences: Sentences, patches: Patches) -> Alignment:
         """Align every sentence with every image: scores (S, B), maps (S, B, P)."""
         if self.has_sigmoid_gate:

@@ -42,10 +42,11 @@ def save_model(model: GlintModel, folder: Path, card: str, *, half: bool = False
     write_sums(folder)
 
 
-def save_calibration(folder: Path, scale: float, offset: float) -> None:
-    """Replace the score calibration of a saved model."""
+def save_calibration(folder: Path, scale: float, offset: float, mask_threshold: float) -> None:
+    """Replace the calibration of scores and masks of a saved model."""
     tensors = read_safetensors(folder / WEIGHTS_FILE)
     tensors["calibration"] = torch.tensor([scale, offset])
+    tensors["mask_threshold"] = torch.tensor(mask_threshold)
     write_whole(folder / WEIGHTS_FILE, lambda part: save_file(tensors, part))
     write_sums(folder)
 
@@ -94,7 +95,7 @@ def load_weights(model: GlintModel, name: str | Path, *, new: str | None = None)
         WeightsError: They are damaged, or do not fit.
     """
     weights = _find(str(name)) / WEIGHTS_FILE
-    tensors = read_safetensors(weights)
+    tensors = {"mask_threshold": torch.tensor(0.5)} | read_safetensors(weights)  # older models have none
     if new is not None:
         tensors = {k: v for k, v in model.state_dict().items() if k.startswith(new)} | tensors
     check_keys(tensors, model.state_dict(), str(weights))

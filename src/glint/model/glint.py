@@ -1,7 +1,7 @@
 """The whole model: image encoder, sentence encoder, aligner; from pixels and sentences to scores and maps."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glint.config.schema import GlintConfig
 from glint.model.align import Aligner, Alignment, Patches
+from glint.model.masks import mask_scores, recentred
 from glint.model.text import TextEncoder
 from glint.model.vision.registry import build_vision, input_grid
 from glint.model.vision.tuning import tune
@@ -50,6 +51,9 @@ class GlintModel(nn.Module):
         # Platt scaling of raw scores, fitted on validation pairs by eval/calibrate.py; sigmoid(scale * s + offset).
         self.calibration: Tensor
         self.register_buffer("calibration", torch.tensor([10.0, -3.0]))
+        # What becomes 0.5 in the maps that are handed out (masks.py), from the same pairs.
+        self.mask_threshold: Tensor
+        self.register_buffer("mask_threshold", torch.tensor(0.5))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return all parameters by part, those of a frozen sentence encoder included: for counting."""
@@ -86,8 +90,17 @@ class GlintModel(nn.Module):
 
     def align_patches(self, patches: Patches, queries: list[str]) -> Alignment:
         """Align projected images with queries."""
-        text = self.text.encode(queries).to(patches.values.device)
-        return self.align.all_pairs(self.align.project_text(text), patches)
+        found, _ = self._aligned(patches, queries)
+        return replace(found, maps=recentred(found.maps, self.mask_threshold))
+
+    def mask_scores(self, patches: Patches, queries: list[str], thresholds: Tensor) -> Tensor:
+        """Score images by nothing but masks at thresholds (T,) of maps that are not recentred: (T, S, B)."""
+        found, null_S = self._aligned(patches, queries)
+        return mask_scores(found, null_S, self.cfg.align.eps0, thresholds)
+
+    def _aligned(self, patches: Patches, queries: list[str]) -> tuple[Alignment, Tensor]:
+        sentences = self.align.project_text(self.text.encode(queries).to(patches.values.device))
+        return self.align.all_pairs(sentences, patches), self.align.null_scores(sentences)
 
 
 def pool_valid(valid_px: Tensor, patch: tuple[int, ...]) -> Tensor:
