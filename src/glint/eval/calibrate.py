@@ -93,7 +93,7 @@ def score_pairs(model: GlintModel, studies: Sequence[Study]) -> Pairs:
         )
 
     def ask_scan(scan: EncodedScan) -> Array:
-        return np.concatenate([part.raw for part in scan.ask(texts)])
+        return np.concatenate([part.raw for part in scan.ask(texts)]).astype(np.float64)
 
     def ask(patches: Patches) -> Array:
         return model.align_patches(patches, texts).scores.double().numpy()
