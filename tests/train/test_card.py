@@ -16,3 +16,10 @@ def test_write_card__carries_the_terms_of_the_encoder(tiny_cfg: GlintConfig) -> 
     vision = tiny_cfg.vision.model_copy(update={"arch": dict(tiny_cfg.vision.arch) | {"licence": terms}})
     card = write_card(tiny_cfg.model_copy(update={"vision": vision}))
     assert f"The image encoder started from weights of others. {terms}.\n" in card
+
+
+def test_write_card__names_the_model_that_training_went_on_from(tiny_cfg: GlintConfig) -> None:
+    assert "began with the weights" not in write_card(tiny_cfg)
+    train = tiny_cfg.train.model_copy(update={"start": "runs/spots/model"})
+    card = write_card(tiny_cfg.model_copy(update={"train": train}))
+    assert "It began with the weights of `runs/spots/model`" in card

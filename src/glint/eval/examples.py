@@ -1,4 +1,4 @@
-"""Pictures of single answers: truth outlined green, prediction outlined red, peak as a yellow cross."""
+"""Pictures of single answers: truth outlined green, prediction outlined red, point of inference as a yellow cross."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from scipy.ndimage import binary_erosion
 
 from glint.config.volume import CHEST_HU
 from glint.eval.cases import Case, class_queries, union_mask
-from glint.eval.metrics import FIXED, THRESHOLDS, peak
+from glint.eval.metrics import FIXED, THRESHOLDS
 from glint.eval.subject import Mask
 from glint.eval.tracks import Evaluated
 from glint.eval.views import Predictor, look
@@ -64,7 +64,7 @@ def draw(model: Predictor, case: Case, kind: str) -> Image.Image:
     headline query.
     """
     (view,) = look(model, [case], list(class_queries(kind, "train", case.subject)), THRESHOLDS[FIXED])
-    values, point = view.native(view.maps[[0]])[0], peak(view.native(view.evidence[[0]])[0])
+    values, point = view.native(view.maps[[0]])[0], view.point(0)
     truth = union_mask(case, kind)
     if case.subject.volumes:
         slice_px, point = point[0], point[1:]

@@ -27,6 +27,16 @@ def _size(cfg: GlintConfig) -> str:
     return f"{sides} voxels of {spacing} mm"
 
 
+def _start(cfg: GlintConfig) -> str:
+    """Say which model this one went on from, or ""."""
+    if not cfg.train.start:
+        return ""
+    start = cfg.train.start
+    return (
+        f"It began with the weights of `{start}`; what that model learned from belongs to this one, too.\n\n"
+    )
+
+
 def write_card(cfg: GlintConfig) -> str:
     """Return the card (Markdown) of a model that was trained by a recipe."""
     return f"""# {cfg.name}
@@ -35,7 +45,7 @@ Trained by GLINT on image-report pairs of `{cfg.data.manifest}`, without masks o
 {cfg.train.steps} steps of {cfg.train.batch_size} studies at {_size(cfg)}, seed {cfg.train.seed}.
 Alignment: {cfg.align.type}; image encoder: {cfg.vision.name}; sentence encoder: {_sentence_encoder(cfg)}.
 
-{_licence(cfg)}Research software, not a medical device: not validated for clinical use.
+{_start(cfg)}{_licence(cfg)}Research software, not a medical device: not validated for clinical use.
 
 ## Use
 
