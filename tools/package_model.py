@@ -1,6 +1,6 @@
 """Turn a finished run into a packaged demo model: fp16 weights, recipe, model card with its measured scores.
 
-    python tools/package_model.py runs/phantom-cxr/model runs/phantom-cxr/eval/results.json
+    python tools/package_model.py runs/phantom-ct/model runs/phantom-ct/eval/results.json
 
 Writes src/glint/weights/<name of the recipe>/. Calibrate first: glint evaluate ... --calibrate.
 """

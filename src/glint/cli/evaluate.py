@@ -32,11 +32,7 @@ def evaluate(
     ] = 0,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for intervals and p-values.")] = 1000,
     calibrate: Annotated[
-        bool,
-        typer.Option(
-            "--calibrate",
-            help="First fit scores and masks of --model to the pairs of val and store that in its folder.",
-        ),
+        bool, typer.Option("--calibrate", help="First fit scores and masks of --model to the pairs of val.")
     ] = False,
 ) -> None:
     """Measure a model on a test set with known findings: AUROC, pointing, Dice, IoU, negation, with intervals."""
