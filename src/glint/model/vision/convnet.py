@@ -183,7 +183,7 @@ def _context(dims: int, arch: ConvNetArch) -> nn.Sequential:
     """Look around, from the last stage to the width of the tokens; zero until the gain of the last norm has learned."""
     width = arch.widths[-1]
     lateral = _conv(dims, width, arch.neck_width, size=1)[:2]
-    for norm in lateral:
+    for norm in lateral.modules():
         if isinstance(norm, _BatchNorm):
             nn.init.zeros_(norm.weight)
     return nn.Sequential(*(Residual(dims, width) for _ in range(arch.context)), lateral)
