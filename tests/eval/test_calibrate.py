@@ -79,6 +79,12 @@ def test_best_threshold__is_where_masks_hold_the_finding_and_nothing_else() -> N
     assert 0.12 <= best_threshold(scores.double().numpy(), np.eye(8, dtype=bool)) < 0.3
 
 
+def test_best_threshold__of_maps_that_tell_nothing_is_a_half() -> None:
+    alike = np.zeros((len(MASK_THRESHOLDS), 3, 4))
+    assert best_threshold(alike, np.eye(3, 4, dtype=bool)) == 0.5
+    assert best_threshold(alike, np.ones((3, 4), dtype=bool)) == 0.5  # nothing to tell apart
+
+
 def test_score_masks__of_scans(tiny_ct_cfg: GlintConfig, ct_manifest: Path) -> None:
     torch.manual_seed(0)
     scores, matched = score_masks(GlintModel(tiny_ct_cfg).eval(), read_manifest(ct_manifest, "val"))

@@ -1,5 +1,6 @@
 """Training that goes on from a saved model."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError, WeightsError
-from glint.model.folder import load_model
+from glint.model.folder import load_model, save_calibration
 from glint.model.glint import GlintModel
 from glint.train.loop import train
 from glint.train.start import load_start, resolve_start
@@ -65,6 +66,15 @@ def test_start__an_encoder_given_context_is_the_same_model_until_it_learns(
     ours, theirs = (model.eval().vision(images).tokens for model in (grown, before))
     assert torch.equal(ours, theirs)
     assert load_model(train(cfg)).vision.arch == grown.vision.arch
+
+
+def test_start__forgets_where_masks_of_the_model_ended(first: Path, tmp_path: Path) -> None:
+    shutil.copytree(first, tmp_path / "calibrated")
+    save_calibration(tmp_path / "calibrated", 2.0, 0.5, 0.2)
+    model = load_model(tmp_path / "calibrated")
+    assert float(model.mask_threshold) == pytest.approx(0.2)
+    load_start(model, str(tmp_path / "calibrated"))
+    assert float(model.mask_threshold) == 0.5
 
 
 def test_start__other_widths_are_refused(first: Path, pairs_manifest: Path, tmp_path: Path) -> None:

@@ -118,10 +118,14 @@ def score_masks(model: GlintModel, studies: Sequence[Study]) -> tuple[Array, NDA
 
 
 def best_threshold(scores: Array, matched: NDArray[np.bool_]) -> float:
-    """Return the one of MASK_THRESHOLDS whose scores (T, S, B) tell matched pairs from unmatched ones best."""
+    """Return the one of MASK_THRESHOLDS whose scores (T, S, B) tell matched pairs from unmatched ones best.
+
+    Among equals it is the one nearest to 0.5, so that maps which tell nothing stay as they are.
+    """
     once = np.ones((1, matched.size))
     areas = [float(auroc(once, each.ravel(), matched.ravel())[0]) for each in scores]
-    return MASK_THRESHOLDS[int(np.argmax(areas))]
+    nearest = sorted(zip(MASK_THRESHOLDS, areas, strict=True), key=lambda pair: abs(pair[0] - 0.5))
+    return max(nearest, key=lambda pair: pair[1])[0]
 
 
 def affirmed_pairs(studies: Sequence[Study]) -> tuple[list[str], NDArray[np.bool_]]:

@@ -33,9 +33,12 @@ def resolve_start(cfg: GlintConfig) -> GlintConfig:
 def load_start(model: "GlintModel", name: str) -> None:
     """Give a model all weights of a saved one; parts of its image encoder that the saved one lacks stay as they are.
 
+    Where the saved one drew the line of its masks is forgotten: it was fitted to maps that training will change.
+
     Raises:
         WeightsError: They are damaged, or do not fit.
     """
     from glint.model.folder import load_weights
 
     load_weights(model, name, new="vision.")
+    model.mask_threshold.fill_(0.5)
