@@ -54,9 +54,9 @@ def test_check__a_radiograph_as_json(glint: Command, files: dict[str, Path]) -> 
     assert one["geometry"] == {"size_px": [200, 180], "spacing_mm": None}
     assert one["plan"] == {
         "model": "radiograph",
-        "input_px": [160, 160],
-        "scaled_px": [160, 144],
-        "border_px": [0, 8],
+        "input_px": [256, 256],
+        "scaled_px": [256, 230],
+        "border_px": [0, 13],
     }
     assert one["intensity"]["contrast"] > 0.2
     assert one["warnings"] == []
