@@ -108,6 +108,7 @@ def tiny_ct_cfg(ct_manifest: Path, tmp_path: Path) -> GlintConfig:
             "train.val_every=2",
             "train.save_every=2",
             "train.device=cpu",
+            "train.precision=fp32",  # on any machine: auto is bf16 where there is AMX
             "optim.warmup_steps=2",
         ],
     )
@@ -143,6 +144,7 @@ def tiny_cfg(pairs_manifest: Path, tmp_path: Path) -> GlintConfig:
             "train.val_every=3",
             "train.save_every=2",
             "train.device=cpu",
+            "train.precision=fp32",  # on any machine: auto is bf16 where there is AMX
             "optim.warmup_steps=2",
         ],
     )

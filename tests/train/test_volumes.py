@@ -52,8 +52,7 @@ def test_both_stages__resumed_runs_equal_uninterrupted_ones(
     folder = train(cfg)
     first = load_file(folder / "model.safetensors")
     rows = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
-    # Student and teacher begin as the same encoder; with AMX precision=auto is bf16, and kernels differ with gradients.
-    assert rows[0]["loss_dfr"] == pytest.approx(0, abs=1e-3)
+    assert rows[0]["loss_dfr"] == pytest.approx(0, abs=1e-5)  # student and teacher begin as the same encoder
     assert [row["step"] for row in rows if "val_loss" in row] == [2, 4]
     shutil.rmtree(folder)
     shutil.rmtree(folder.parent / "checkpoints" / "step-00000004")
