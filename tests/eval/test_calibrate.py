@@ -10,7 +10,15 @@ from sklearn.linear_model import LogisticRegression
 from glint.config.schema import GlintConfig
 from glint.data.manifest import read_manifest
 from glint.errors import DataError
-from glint.eval.calibrate import MASK_THRESHOLDS, Pairs, best_threshold, calibrate, platt, score_masks
+from glint.eval.calibrate import (
+    MASK_THRESHOLDS,
+    Pairs,
+    affirmed_pairs,
+    best_threshold,
+    calibrate,
+    platt,
+    score_pairs,
+)
 from glint.model.align import Alignment
 from glint.model.folder import load_model, save_model
 from glint.model.glint import GlintModel
@@ -85,8 +93,9 @@ def test_best_threshold__of_maps_that_tell_nothing_is_a_half() -> None:
     assert best_threshold(alike, np.ones((3, 4), dtype=bool)) == 0.5  # nothing to tell apart
 
 
-def test_score_masks__of_scans(tiny_ct_cfg: GlintConfig, ct_manifest: Path) -> None:
+def test_score_pairs__of_scans(tiny_ct_cfg: GlintConfig, ct_manifest: Path) -> None:
     torch.manual_seed(0)
-    scores, matched = score_masks(GlintModel(tiny_ct_cfg).eval(), read_manifest(ct_manifest, "val"))
-    assert scores.shape == (len(MASK_THRESHOLDS), *matched.shape)
-    assert np.isfinite(scores).all()
+    studies = read_manifest(ct_manifest, "val")
+    _, masks = score_pairs(GlintModel(tiny_ct_cfg).eval(), studies, *affirmed_pairs(studies))
+    assert masks.scores.shape == (len(MASK_THRESHOLDS), *masks.matched.shape)
+    assert np.isfinite(masks.scores).all()

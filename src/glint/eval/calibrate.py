@@ -12,7 +12,7 @@ whose masks tell matched from unmatched best (area under the curve) becomes 0.5 
 of a phantom data set are never read here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from glint.errors import DataError, UsageError
 from glint.eval.stats import auroc
 from glint.eval.views import BATCHES
 from glint.eval.views_cxr import load_pixels
-from glint.infer.scan import EncodedScan, encode_scan
+from glint.infer.scan import encode_scan
 from glint.io.volume import read_volume
-from glint.model.align import Patches
 from glint.model.folder import load_model, save_calibration
 from glint.model.glint import GlintModel
 from glint.text.semantics import sentences
 
 Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
 MIN_SENTENCES = 20
 MASK_SENTENCES = 1000
 """So many sentences, spread evenly over all of them, tell the threshold of masks."""
@@ -45,7 +45,7 @@ RIDGE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Raw scores of sentence-image pairs and which of them belong together."""
+    """Raw scores of sentence-image pairs, (S, B) or (T, S, B), and which of them belong together, (S, B)."""
 
     scores: Array
     matched: NDArray[np.bool_]
@@ -76,45 +76,59 @@ def calibrate(folder: str | Path, data: str | Path, *, split: str = "val", limit
     if not Path(folder).is_dir():
         raise UsageError("only a model folder can be calibrated", where=str(folder), expected="a folder")
     studies = read_manifest(Path(data) / "manifest.parquet", split)
-    model, studies = load_model(folder), studies[:limit] if limit else studies
-    scale, offset = platt(score_pairs(model, studies))
-    found = Calibration(scale, offset, best_threshold(*score_masks(model, studies)))
-    save_calibration(Path(folder), found.scale, found.offset, found.mask_threshold)
-    return found
-
-
-def score_pairs(model: GlintModel, studies: Sequence[Study]) -> Pairs:
-    """Score every affirming sentence with every image; sentences found in several reports match all of them."""
+    studies = studies[:limit] if limit else studies
     texts, matched = affirmed_pairs(studies)
     if len(texts) < MIN_SENTENCES or len(studies) < 2:
         raise DataError(
             f"{len(texts)} different affirming sentences in {len(studies)} studies are too few to calibrate",
             expected=f"at least {MIN_SENTENCES}",
         )
-
-    def ask_scan(scan: EncodedScan) -> Array:
-        return np.concatenate([part.raw for part in scan.ask(texts)]).astype(np.float64)
-
-    def ask(patches: Patches) -> Array:
-        return model.align_patches(patches, texts).scores.double().numpy()
-
-    return Pairs(_over_images(model, studies, ask, ask_scan), matched)
+    whole, masks = score_pairs(load_model(folder), studies, texts, matched)
+    found = Calibration(*platt(whole), best_threshold(masks.scores, masks.matched))
+    save_calibration(Path(folder), found.scale, found.offset, found.mask_threshold)
+    return found
 
 
-def score_masks(model: GlintModel, studies: Sequence[Study]) -> tuple[Array, NDArray[np.bool_]]:
-    """Return scores from masks at MASK_THRESHOLDS, (T, S, B), and which pairs (S, B) are matched."""
-    texts, matched = affirmed_pairs(studies)
+@torch.inference_mode()
+def score_pairs(
+    model: GlintModel, studies: Sequence[Study], texts: list[str], matched: NDArray[np.bool_]
+) -> tuple[Pairs, Pairs]:
+    """Score sentences with every image, each of which is read and encoded once.
+
+    Args:
+        model: The model.
+        studies: B studies.
+        texts: S sentences.
+        matched: (S, B).
+
+    Returns:
+        Pairs (S, B); and MASK_SENTENCES of the sentences scored by masks at MASK_THRESHOLDS, (T, S', B).
+    """
     chosen = np.linspace(0, len(texts) - 1, min(len(texts), MASK_SENTENCES)).astype(int)
-    texts, matched = [texts[i] for i in chosen], matched[chosen]
+    parts = list(_asked(model, studies, texts, [texts[i] for i in chosen]))
+    whole, by_masks = (np.concatenate(each, axis=-1).astype(np.float64) for each in zip(*parts, strict=True))
+    return Pairs(whole, matched), Pairs(by_masks, matched[chosen])
+
+
+def _asked(
+    model: GlintModel, studies: Sequence[Study], texts: list[str], for_masks: list[str]
+) -> Iterator[tuple[Floats, Floats]]:
+    """Yield scores before calibration (S, b) and scores from masks (T, S', b) of some images after the others."""
     thresholds = torch.tensor(MASK_THRESHOLDS)
-
-    def ask(patches: Patches) -> Array:
-        return model.mask_scores(patches, texts, thresholds).double().numpy()
-
-    def ask_scan(scan: EncodedScan) -> Array:
-        return scan.mask_scores(texts, thresholds).astype(np.float64)
-
-    return _over_images(model, studies, ask, ask_scan), matched
+    if model.cfg.data.volume is not None:
+        for study in studies:
+            scan = encode_scan(model, read_volume(study.image))
+            raw = np.concatenate([part.raw for part in scan.ask(texts)])
+            yield raw[:, None], scan.mask_scores(for_masks, thresholds)[..., None]
+        return
+    batch = BATCHES[False]
+    for start in range(0, len(studies), batch):
+        paths = [study.image for study in studies[start : start + batch]]
+        images, fits = load_pixels(paths, model.cfg.data.size_px)
+        valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
+        patches = model.project(model.vision(images).tokens, torch.from_numpy(valid))
+        scores = model.align_patches(patches, texts).scores
+        yield scores.numpy(), model.mask_scores(patches, for_masks, thresholds).numpy()
 
 
 def best_threshold(scores: Array, matched: NDArray[np.bool_]) -> float:
@@ -138,26 +152,6 @@ def affirmed_pairs(studies: Sequence[Study]) -> tuple[list[str], NDArray[np.bool
 def _affirmed(study: Study) -> frozenset[str]:
     found = sentences(study.report.read_text(encoding="utf-8"))
     return frozenset(s.text for s in found if s.state == "present")
-
-
-@torch.inference_mode()
-def _over_images(
-    model: GlintModel,
-    studies: Sequence[Study],
-    ask: Callable[[Patches], Array],
-    ask_scan: Callable[[EncodedScan], Array],
-) -> Array:
-    """Return answers (..., B) about every image, from those about some radiographs (..., B) or a scan (...)."""
-    if model.cfg.data.volume is not None:
-        return np.stack([ask_scan(encode_scan(model, read_volume(s.image))) for s in studies], axis=-1)
-    columns: list[Array] = []
-    batch = BATCHES[False]
-    for start in range(0, len(studies), batch):
-        paths = [study.image for study in studies[start : start + batch]]
-        images, fits = load_pixels(paths, model.cfg.data.size_px)
-        valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
-        columns.append(ask(model.project(model.vision(images).tokens, torch.from_numpy(valid))))
-    return np.concatenate(columns, axis=-1)
 
 
 def platt(pairs: Pairs) -> tuple[float, float]:
