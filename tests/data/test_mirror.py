@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_mirror_some__an_image_with_a_sentence_that_cannot_turn_stays():
     turned = mirror_some(batch, torch.Generator().manual_seed(0))
     assert torch.equal(turned.images, batch.images)
     assert turned.sentences == batch.sentences
+
+
+def test_mirror_some__sentences_that_were_not_drawn_turn_too_or_hold_the_image():
+    batch = batch_of(["Left effusion."] * 40, images=40, per_image=1)
+    whole = [[Sentence("RUL mass.", "present", False)] for _ in range(40)]
+    turned = mirror_some(replace(batch, reports=whole), torch.Generator().manual_seed(0))
+    for sentence, report in zip(turned.sentences, turned.reports, strict=True):
+        assert report[0].text == ("LUL mass." if sentence == "Right effusion." else "RUL mass.")
+    held = [[Sentence("Middle lobe mass.", "present", False)] for _ in range(40)]
+    turned = mirror_some(replace(batch, reports=held), torch.Generator().manual_seed(0))
+    assert torch.equal(turned.images, batch.images)
 
 
 def test_mirror_some__images_without_reports():

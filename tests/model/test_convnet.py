@@ -1,8 +1,9 @@
-"""What a token of the ConvNet sees: measured by gradients, stated by `view_px`."""
+"""What a token of the ConvNet sees: measured by gradients, stated by `view_px`; and what a teacher takes of it."""
 
 import pytest
 import torch
 
+from glint.model.teacher import Teacher
 from glint.model.vision.convnet import ConvNet, ConvNetArch
 
 
@@ -54,3 +55,12 @@ def test_context__is_nothing_at_first_and_then_widens_the_view() -> None:
     assert net.context is not None
     torch.nn.init.ones_(net.context[-1][1].weight)
     assert seen_px(net, 160) == 63
+
+
+def test_intermediate__is_the_levels_without_what_is_behind_them() -> None:
+    net = ConvNet(ConvNetArch(widths=(8, 8, 8), context=1)).eval()
+    images = torch.rand(2, 1, 32, 32)
+    levels = Teacher(net).intermediate(images)
+    for one, other in zip(levels, Teacher(net)(images).levels, strict=True):
+        assert torch.equal(one, other)
+    assert not any(level.requires_grad for level in levels)

@@ -62,6 +62,9 @@ def phantom_ct(
     close_ups: Annotated[
         int, typer.Option(min=0, help="Small blocks in place of each training scan, each with its report.")
     ] = 0,
+    close_up_mm: Annotated[
+        tuple[float, float], typer.Option(help="Shortest and longest side of these blocks.")
+    ] = (45.0, 120.0),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier data set.")] = False,
 ) -> None:
     """Write phantom chest CT (NIfTI), their reports and their exact 3D masks.
@@ -80,6 +83,7 @@ def phantom_ct(
             workers=workers,
             spacing_mm=spacing,
             close_ups=close_ups,
+            close_up_mm=close_up_mm,
             overwrite=overwrite,
             progress=progress,
         )

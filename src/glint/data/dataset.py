@@ -6,7 +6,7 @@ Axes: B studies, S sentences of the whole batch, Y X pixels.
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class PairBatch:
         flips: The sentence with its polarity turned, or None where that is not safe.
         states: "present", "absent", "uncertain" or "changed" for each sentence.
         normal: Whether each sentence says that something is as it should be.
+        reports: All distinct sentences of the report of each image, drawn or not: a sentence of one image can be true
+            of another whose own was not drawn.
     """
 
     images: Tensor
@@ -47,6 +49,7 @@ class PairBatch:
     flips: list[str | None]
     states: list[str]
     normal: list[bool]
+    reports: list[list[Sentence]] = field(default_factory=list[list[Sentence]])
 
     def to(self, device: torch.device) -> "PairBatch":
         """Return the batch with its tensors on a device."""
@@ -132,6 +135,7 @@ class PairDataset:
             flips=[_flip(sentence.text) for sentence in chosen],
             states=[sentence.state for sentence in chosen],
             normal=[sentence.normal for sentence in chosen],
+            reports=[self.reports[member] for member in members],
         )
 
     def _draw(self, report: list[Sentence], rng: np.random.Generator) -> list[Sentence]:

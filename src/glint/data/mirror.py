@@ -26,6 +26,9 @@ def mirror_some(batch: PairBatch, generator: torch.Generator) -> PairBatch:
     others = [mirrored(text) for text in batch.sentences]
     for image, other in zip(batch.owner.tolist(), others, strict=True):
         chosen[image] &= other is not None
+    reports = [[mirrored(sentence.text) for sentence in report] for report in batch.reports]
+    for image, report in enumerate(reports):
+        chosen[image] &= None not in report
     turned = chosen[batch.owner.cpu()].tolist()
     return replace(
         batch,
@@ -38,6 +41,12 @@ def mirror_some(batch: PairBatch, generator: torch.Generator) -> PairBatch:
         flips=[
             mirrored(flip) if turn and flip is not None else flip
             for flip, turn in zip(batch.flips, turned, strict=True)
+        ],
+        reports=[
+            [replace(s, text=text or s.text) for s, text in zip(report, texts, strict=True)]
+            if turn
+            else report
+            for report, texts, turn in zip(batch.reports, reports, chosen.tolist(), strict=False)
         ],
     )
 

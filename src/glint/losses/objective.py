@@ -6,10 +6,11 @@ Axes: S unique sentences of the batch, B studies, P patches. Baselines without a
 they make sense (alignment, polarity, DFR) and none where they do not (gate terms), so that they stay comparable.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glint.config.schema import GlintConfig
 from glint.losses.alignment import multi_positive_nce, polarity_contrast
@@ -19,6 +20,8 @@ from glint.losses.polarity import opposite_pairs
 from glint.losses.sparsity import gate_budget, gate_off
 from glint.model.align import Patches, Pooled, drop_tokens
 from glint.model.glint import GlintModel, pool_valid
+from glint.model.teacher import Teacher
+from glint.text.semantics import Sentence
 
 if TYPE_CHECKING:
     from glint.data.dataset import PairBatch
@@ -35,7 +38,7 @@ class Objective:
         teacher: Frozen image encoder for DFR, or None when `loss.dfr` is 0.
     """
 
-    def __init__(self, cfg: GlintConfig, model: GlintModel, teacher: nn.Module | None) -> None:
+    def __init__(self, cfg: GlintConfig, model: GlintModel, teacher: Teacher | None) -> None:
         self.cfg, self.model, self.teacher = cfg, model, teacher
 
     def __call__(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, Report]:
@@ -48,8 +51,8 @@ class Objective:
             parts, report = self._contrast(batch, patches)
             parts["polarity"] = self._polarity(batch, patches, generator)
             if self.teacher is not None:
-                reference = self.teacher(batch.images)
-                parts["dfr"] = dense_feature_loss(features.levels, reference.levels, self.cfg.loss.dfr_metric)
+                reference = self.teacher.intermediate(batch.images)
+                parts["dfr"] = dense_feature_loss(features.levels, reference, self.cfg.loss.dfr_metric)
         total = self._weigh(parts)
         report |= {f"loss_{name}": float(value.detach()) for name, value in parts.items()}
         return total, report | self._gate_state()
@@ -80,7 +83,7 @@ class Objective:
         """All unique sentences against all images; negated ones are left to the polarity term by default."""
         ordinary = [i for i in range(len(batch.states)) if self._is_ordinary(batch, i)]
         texts, positive = _unique(
-            [batch.sentences[i] for i in ordinary], batch.owner[ordinary], len(batch.images)
+            [batch.sentences[i] for i in ordinary], batch.owner[ordinary], len(batch.images), batch.reports
         )
         if not texts:
             return {"align": patches.values.sum() * 0.0}, {}
@@ -88,7 +91,7 @@ class Objective:
         pooled = self.model.align.pool(sentences, patches)
         affirming = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
         affirms = torch.tensor([text in affirming for text in texts], device=positive.device)
-        unknown = self._unknown(texts, positive, affirms)
+        unknown = self._unknown(batch, texts, positive, affirms)
         parts = {"align": multi_positive_nce(pooled.scores, positive, self.model.align.tau, unknown)}
         if self.model.align.has_sigmoid_gate:
             parts["gate_off"] = gate_off(pooled.open, ~(positive | unknown))
@@ -96,13 +99,24 @@ class Objective:
             parts["gate_budget"] = gate_budget(visible, self.cfg.loss.rho_max, self.cfg.loss.rho_min)
         return parts, _statistics(pooled, positive, unknown)
 
-    def _unknown(self, texts: list[str], positive: Tensor, affirms: Tensor) -> Tensor:
+    def _unknown(self, batch: "PairBatch", texts: list[str], positive: Tensor, affirms: Tensor) -> Tensor:
         """Return (S, B): the report does not have this affirmation but one that says the same in other words."""
         if self.cfg.loss.false_negatives == "keep":
             return torch.zeros_like(positive)
-        vectors = self.model.text.frozen_vectors(texts)
-        same = follows(texts, texts, vectors, vectors).to(positive.device) & affirms[:, None] & affirms
-        return (same.float() @ positive.float() > 0) & ~positive
+        claims = [
+            [text for text, told, yes in zip(texts, has, affirms.tolist(), strict=True) if told and yes]
+            for has in positive.T.tolist()
+        ]
+        for own, report in zip(claims, batch.reports, strict=False):
+            own += [s.text for s in report if s.state != "absent" and not s.normal]
+        premises, told = _unique(
+            [text for own in claims for text in own],
+            torch.tensor([b for b, own in enumerate(claims) for _ in own], device=positive.device),
+            len(claims),
+        )
+        vectors = self.model.text.frozen_vectors
+        same = follows(texts, premises, vectors(texts), vectors(premises)).to(positive.device)
+        return (same.float() @ told.float() > 0) & affirms[:, None] & ~positive
 
     def _is_ordinary(self, batch: "PairBatch", i: int) -> bool:
         return _affirms(batch, i) or self.cfg.loss.negated == "contrast"
@@ -135,11 +149,15 @@ def _affirms(batch: "PairBatch", i: int) -> bool:
     return batch.states[i] != "absent" and not batch.normal[i]
 
 
-def _unique(texts: list[str], owner: Tensor, num_images: int) -> tuple[list[str], Tensor]:
+def _unique(
+    texts: list[str], owner: Tensor, num_images: int, reports: Sequence[Sequence[Sentence]] = ()
+) -> tuple[list[str], Tensor]:
     """Return unique texts and the mask (S, B) of the images whose report has them, word for word."""
     index = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     positive = torch.zeros(len(index), num_images, dtype=torch.bool, device=owner.device)
     positive[[index[text] for text in texts], owner] = True
+    for image, report in enumerate(reports):
+        positive[[index[s.text] for s in report if s.text in index], image] = True
     return list(index), positive
 
 

@@ -45,6 +45,11 @@ class Teacher(nn.Module):
         return self.encoder(images)
 
     @torch.no_grad()
+    def intermediate(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the levels alone."""
+        return self.encoder.intermediate(images)
+
+    @torch.no_grad()
     def follow(self, student: nn.Module, keep: float) -> None:
         """Move the weights a little towards the student's: keep * mine + (1 - keep) * theirs."""
         for mine, theirs in zip(self.encoder.parameters(), student.parameters(), strict=True):

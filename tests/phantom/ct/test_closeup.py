@@ -82,6 +82,20 @@ def test_make_close_ups__same_seeds_same_blocks_and_fewer_are_the_first(
         assert one.report == other.report
 
 
+def test_make_close_ups__of_other_sizes_and_all_they_show_is_told(chest: Anatomy, scanner: Scanner) -> None:
+    names = load_wording("ct_train")["anatomy"]
+    most = 0
+    for study in make_close_ups(chest, scanner, Seeds(4), OPTIONS, 4, (150.0, 160.0)):
+        grid = study.scanner.grid
+        assert (np.array(grid.shape) * grid.spacing_mm > 140).all()
+        shares = visible_shares(chest, covered(chest, study.scanner))
+        told = study.report.text.lower()
+        seen = [name for name, share in shares.items() if share >= 0.5]
+        assert all(any(words in told for words in names[name]) for name in seen), told
+        most = max(most, len(seen))
+    assert most > 3
+
+
 def test_make_close_ups__are_cut_out_of_the_scan(chest: Anatomy, scanner: Scanner) -> None:
     # The same body without noise and kernel: a block sampled on the grid of a scan is a part of that scan.
     quiet = replace(scanner, kernel=0.0, noise_hu=1e-3)

@@ -149,4 +149,6 @@ def test_phantom_ct__command_writes_and_refuses(tmp_path: Path, capsys: pytest.C
         generate_ct(tmp_path / "other", train=1, val=0, test=0, spacing_mm=0.1)
     with pytest.raises(UsageError, match="close-ups"):
         generate_ct(tmp_path / "other", train=1, val=0, test=0, close_ups=1000)
+    with pytest.raises(UsageError, match="sides of close-ups"):
+        generate_ct(tmp_path / "other", train=1, val=0, test=0, close_ups=1, close_up_mm=(120.0, 45.0))
     assert not (tmp_path / "other").exists()

@@ -74,6 +74,10 @@ class ImageEncoder(nn.Module):
         """
         raise NotImplementedError
 
+    def intermediate(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the levels alone, all that a teacher is asked for; encoders leave out what is behind them."""
+        return self(images).levels
+
     def blocks(self) -> list[nn.Module]:
         """Return the blocks in order of depth: what tuning modes and layer-wise learning rates count."""
         raise NotImplementedError

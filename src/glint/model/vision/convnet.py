@@ -111,16 +111,7 @@ class ConvNet(ImageEncoder):
 
     def forward(self, images: Tensor) -> EncoderOutput:
         """See ImageEncoder."""
-        grid = self.grid(images)
-        x = self.stem(self.normalise(images).contiguous(memory_format=self._layout))
-        maps: list[Tensor] = []
-        for stage in self.stages:
-            x = (
-                self._checkpointed(stage, x)
-                if self.arch.checkpointing and torch.is_grad_enabled()
-                else stage(x)
-            )
-            maps.append(x)
+        grid, maps = self.grid(images), self._maps(images)
         joined = self.laterals[-1](maps[-1])
         if self.context is not None:
             joined = joined + self.context(maps[-1])
@@ -130,7 +121,24 @@ class ConvNet(ImageEncoder):
                     joined, size=finer.shape[2:], mode=LINEAR[self.dims], align_corners=False
                 )
             joined = lateral(finer) + joined
-        return EncoderOutput(as_tokens(F.relu(joined)), grid, tuple(as_tokens(m) for m in maps[1:]))
+        return EncoderOutput(as_tokens(F.relu(joined)), grid, _levels(maps))
+
+    def intermediate(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See ImageEncoder."""
+        return _levels(self._maps(images))
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """Return the output of each stage."""
+        x = self.stem(self.normalise(images).contiguous(memory_format=self._layout))
+        maps: list[Tensor] = []
+        for stage in self.stages:
+            x = (
+                self._checkpointed(stage, x)
+                if self.arch.checkpointing and torch.is_grad_enabled()
+                else stage(x)
+            )
+            maps.append(x)
+        return maps
 
     def blocks(self) -> list[nn.Module]:
         """See ImageEncoder."""
@@ -146,6 +154,10 @@ class ConvNet3d(ConvNet):
     """The same on volumes (B, C, Z, Y, X): cubes instead of squares."""
 
     dims = 3
+
+
+def _levels(maps: list[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(as_tokens(m) for m in maps[1:])
 
 
 def _contexts(stage: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

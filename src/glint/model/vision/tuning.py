@@ -69,6 +69,10 @@ class TunedEncoder(ImageEncoder):
             tokens = block(tokens)
         return EncoderOutput(tokens, output.grid, output.levels)
 
+    def intermediate(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See ImageEncoder."""
+        return self.encoder.intermediate(images)
+
     def blocks(self) -> list[nn.Module]:
         """See ImageEncoder."""
         return self.encoder.blocks()

@@ -26,7 +26,7 @@ from glint.phantom.ct.scanner import (
     sample_on,
     thicken,
 )
-from glint.phantom.ct.schema import CT, CT_KINDS, NEEDS
+from glint.phantom.ct.schema import CT, CT_KINDS, CT_STRUCTURES, NEEDS
 from glint.phantom.ct.study import CTStudy, overlaps
 from glint.phantom.ct.visible import MOST, Block, anatomy_claims, visible_shares, whole_voxels
 from glint.phantom.placing import WHOLE_ORGAN, Placed, by_side, place_findings
@@ -35,8 +35,10 @@ from glint.phantom.sample import sample_findings
 from glint.phantom.schema import Finding
 from glint.phantom.study import StudyOptions
 
-SIDES_MM = (45.0, 120.0)
-"""Sides of a block."""
+Sides = tuple[float, float]
+SIDES_MM: Sides = (45.0, 120.0)
+"""Shortest and longest side of a block, unless asked for others. A model that has learned the inside of structures from
+these goes on with larger ones, where it learns what it has to tell them from."""
 AROUND_FINDING = 0.5
 """Share of the blocks that lie around a finding, where the body has one: small blocks rarely meet them by chance."""
 FIELD = 0.93
@@ -46,9 +48,9 @@ PADDING_HU = -2048
 FINDING_ML, STRUCTURE_ML = 4.0, 30.0
 """What is seen of a finding or a structure suffices to name it when it is half of the whole, or this much."""
 HALF = 0.5
-PRESENT, ABSENT = (2, 3, 4, 5), (1, 2)
-"""How many structures a report calls visible and not visible. A small block shows few: what its report does not
-mention, training may take for absent."""
+PRESENT, ABSENT = (len(CT_STRUCTURES),), (1, 2)
+"""How many structures a report calls visible and not visible: all that are seen, because training takes what a report
+does not mention for absent."""
 ATTEMPTS = 8
 """Blocks tried until none cuts off so much of a finding that it can be neither named nor denied."""
 ORGAN_SHARE = {"cardiomegaly": MOST, "aortic_dilation": 0.4}
@@ -75,7 +77,12 @@ class View:
 
 
 def make_close_ups(
-    anatomy: Anatomy, scanner: Scanner, seeds: np.random.SeedSequence, options: StudyOptions, count: int
+    anatomy: Anatomy,
+    scanner: Scanner,
+    seeds: np.random.SeedSequence,
+    options: StudyOptions,
+    count: int,
+    sides_mm: Sides = SIDES_MM,
 ) -> list[CTStudy]:
     """Place findings into a body once, and image and report `count` blocks of it.
 
@@ -85,6 +92,7 @@ def make_close_ups(
         seeds: The study's own randomness.
         options: Wording; close-ups have no masks.
         count: Number of blocks.
+        sides_mm: Shortest and longest side of a block.
     """
     sample, position, words = (int(s) for s in seeds.generate_state(3, np.uint64) >> 1)
     wanted = sample_findings(torch.Generator().manual_seed(sample), catalogue=CT)
@@ -94,7 +102,7 @@ def make_close_ups(
     studies: list[CTStudy] = []
     for child in seeds.spawn(count):
         rng = np.random.default_rng(child)
-        here, view = _choose_block(anatomy, placed, scanner, rng)
+        here, view = _choose_block(anatomy, placed, scanner, rng, sides_mm)
         text = Random(words + len(studies))
         shares = _named_shares(anatomy, view.shares)
         others = anatomy_claims(shares, text, options.wording, present=PRESENT, absent=ABSENT)
@@ -105,13 +113,13 @@ def make_close_ups(
 
 
 def _choose_block(
-    anatomy: Anatomy, placed: Placed, scanner: Scanner, rng: np.random.Generator
+    anatomy: Anatomy, placed: Placed, scanner: Scanner, rng: np.random.Generator, sides_mm: Sides
 ) -> tuple[Scanner, View]:
     """Draw blocks until one cuts no sliver off a finding, or give up and be silent about that finding."""
     trunk = [n * s for n, s in zip(anatomy.hu.shape, anatomy.spacing_mm, strict=True)]
     around = _centres_mm(anatomy, placed) if rng.random() < AROUND_FINDING else []
     for attempt in range(ATTEMPTS):
-        sides = [min(float(rng.uniform(*SIDES_MM)), whole) for whole in trunk]
+        sides = [min(float(rng.uniform(*sides_mm)), whole) for whole in trunk]
         room = [(whole - side) / 2 for whole, side in zip(trunk, sides, strict=True)]
         middle = [float(rng.uniform(-free, free)) for free in room]
         if around:

@@ -9,7 +9,7 @@ from glint.errors import UsageError
 from glint.io.volume_nifti import write_nifti
 from glint.phantom.anatomy import sample_anatomy
 from glint.phantom.base import CT_GRID, Base, load_base
-from glint.phantom.ct.closeup import make_close_ups
+from glint.phantom.ct.closeup import SIDES_MM, Sides, make_close_ups
 from glint.phantom.ct.scanner import sample_scanner
 from glint.phantom.ct.study import CTStudy, make_ct_study
 from glint.phantom.dataset import (
@@ -27,11 +27,12 @@ from glint.phantom.dataset import (
     write_study_masks,
 )
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raise it when the same seed gives other studies."""
 MANIFEST_COLUMNS = ("study_id", "patient_id", "split", "image", "report", "phase")
 FINEST_MM, COARSEST_MM = 1.0, 12.0
 MOST_CLOSE_UPS = 64
+SMALLEST_MM = 30.0
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Settings:
         seed: Seed of the whole set.
         spacing_mm: Nominal distance of voxels.
         close_ups: Small blocks of the trunk that stand for each training scan; 0 for the whole scan.
+        close_up_mm: Their shortest and longest side.
     """
 
     sizes: dict[str, int]
     seed: int
     spacing_mm: float
     close_ups: int
+    close_up_mm: Sides
 
 
 def generate_ct(
@@ -61,6 +64,7 @@ def generate_ct(
     workers: int = 1,
     spacing_mm: float = 3.0,
     close_ups: int = 0,
+    close_up_mm: Sides = SIDES_MM,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -76,6 +80,7 @@ def generate_ct(
         spacing_mm: Nominal distance of voxels; each scanner has its own near it. Detail ends at 2.5 mm, the
             slices of the CT that all patients come from.
         close_ups: Small blocks of the trunk that stand for each training scan (docs/data.md); 0 for the whole scan.
+        close_up_mm: Their shortest and longest side.
         overwrite: Replace an earlier data set in `out`.
         progress: Called with (studies done, studies in all) after each patient.
 
@@ -84,8 +89,8 @@ def generate_ct(
         DataError: `out` exists and may not be replaced.
     """
     sizes = split_sizes(train, val, test, workers)
-    _check(spacing_mm, close_ups)
-    settings = Settings(sizes, seed, spacing_mm, close_ups)
+    _check(spacing_mm, close_ups, close_up_mm)
+    settings = Settings(sizes, seed, spacing_mm, close_ups, close_up_mm)
     prepare_folder(out, overwrite)
     write_text(
         out / "dataset.json",
@@ -94,7 +99,7 @@ def generate_ct(
     return make_all(out, sizes, workers, CTMaker(out, settings), progress, MANIFEST_COLUMNS)
 
 
-def _check(spacing_mm: float, close_ups: int) -> None:
+def _check(spacing_mm: float, close_ups: int, close_up_mm: Sides) -> None:
     if not FINEST_MM <= spacing_mm <= COARSEST_MM:
         raise UsageError(
             "the spacing of voxels makes no sense",
@@ -106,6 +111,12 @@ def _check(spacing_mm: float, close_ups: int) -> None:
             "the number of close-ups makes no sense",
             where=f"close_ups={close_ups}",
             expected=f"0 to {MOST_CLOSE_UPS}",
+        )
+    if not SMALLEST_MM <= close_up_mm[0] <= close_up_mm[1]:
+        raise UsageError(
+            "the sides of close-ups make no sense",
+            where=f"close_up_mm={close_up_mm[0]:g} {close_up_mm[1]:g}",
+            expected=f"the shortest, {SMALLEST_MM:g} mm at least, and the longest",
         )
 
 
@@ -132,7 +143,9 @@ class CTMaker:
             for number, seeds in studies:
                 name = study_name(patient, number)
                 if close_ups:
-                    made = make_close_ups(anatomy, scanner, seeds, options, close_ups)
+                    made = make_close_ups(
+                        anatomy, scanner, seeds, options, close_ups, self.settings.close_up_mm
+                    )
                     named = {f"{name}-{index:02d}": study for index, study in enumerate(made)}
                 else:
                     named = {name: make_ct_study(anatomy, scanner, seeds, options)}
