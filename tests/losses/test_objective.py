@@ -57,7 +57,7 @@ def test_objective__what_a_report_says_in_sentences_that_were_not_drawn_counts()
     assert before["unknown"] == 0.0
     assert after["unknown"] == 0.0, "a claim without a place does not make one with a place true"
     assert after["open_present"] != before["open_present"], "the third image is one more that matches"
-    whole[1][-1] = read_sentence("There is a left pleural effusion.")
+    whole[1][-1] = read_sentence("Left pleural effusion.")
     assert make(replace(drawn, reports=whole), same.manual_seed(0))[1]["unknown"] == pytest.approx(1 / 9)
 
 
