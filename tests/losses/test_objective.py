@@ -47,15 +47,13 @@ def test_objective__the_same_claim_in_other_words_is_left_out() -> None:
 def test_objective__what_a_report_says_in_sentences_that_were_not_drawn_counts() -> None:
     drawn = batch("Small left pleural effusion.", "Left nodule.", "There is a pacemaker.")
     whole = [[read_sentence(text)] for text in drawn.sentences]
-    whole[1].append(
-        read_sentence("There is a left pleural effusion.")
-    )  # what the first sentence says, less definite
-    whole[2].append(read_sentence("Small left pleural effusion."))  # word for word
+    whole[1].append(read_sentence("Pleural effusion."))  # the first sentence names a place, this does not
+    whole[2].append(read_sentence("Small left pleural effusion."))
     make, same = objective(), torch.Generator()
     _, before = make(drawn, same.manual_seed(0))
     _, after = make(replace(drawn, reports=whole), same.manual_seed(0))
     assert before["unknown"] == 0.0
-    assert after["unknown"] == 0.0, "a claim without a place does not make one with a place true"
+    assert after["unknown"] == 0.0, "one without a place does not make one with a place true"
     assert after["open_present"] != before["open_present"], "the third image is one more that matches"
     whole[1][-1] = read_sentence("Left pleural effusion.")
     assert make(replace(drawn, reports=whole), same.manual_seed(0))[1]["unknown"] == pytest.approx(1 / 9)
