@@ -8,7 +8,7 @@ import torch
 
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError, WeightsError
-from glint.model.folder import load_model, save_calibration
+from glint.model.folder import load_model, save_calibration, save_model
 from glint.model.glint import GlintModel
 from glint.train.loop import train
 from glint.train.start import load_start, resolve_start
@@ -66,6 +66,33 @@ def test_start__an_encoder_given_context_is_the_same_model_until_it_learns(
     ours, theirs = (model.eval().vision(images).tokens for model in (grown, before))
     assert torch.equal(ours, theirs)
     assert load_model(train(cfg)).vision.arch == grown.vision.arch
+
+
+def test_start__windows_that_the_model_had_not_change_nothing_at_first(
+    tiny_ct_cfg: GlintConfig, tmp_path: Path
+) -> None:
+    volume = tiny_ct_cfg.data.volume
+    assert volume is not None
+
+    def with_windows(*windows: tuple[float, float]) -> GlintConfig:
+        other = volume.model_copy(update={"windows_hu": windows, "side": True})
+        arch = {"mean": (0.5,) * (len(windows) + 1), "std": (0.25,) * (len(windows) + 1)}
+        vision = tiny_ct_cfg.vision.model_copy(update={"arch": tiny_ct_cfg.vision.arch | arch})
+        data = tiny_ct_cfg.data.model_copy(update={"volume": other})
+        return tiny_ct_cfg.model_copy(update={"data": data, "vision": vision})
+
+    full, soft, lung = (-1000.0, 1000.0), (-160.0, 240.0), (-1050.0, -650.0)
+    before = GlintModel(with_windows(full, soft))
+    save_model(before, tmp_path / "before", "card")
+    cfg = with_windows(full, lung, soft)
+    started = cfg.train.model_copy(update={"start": str(tmp_path / "before")})
+    grown = GlintModel(resolve_start(cfg.model_copy(update={"train": started})))
+    load_start(grown, str(tmp_path / "before"))
+    images = torch.rand(1, 4, *volume.crop)  # the second channel is new
+    ours = grown.eval().vision(images).tokens
+    assert torch.equal(ours, grown.vision(images + torch.tensor([0, 0.3, 0, 0]).view(1, 4, 1, 1, 1)).tokens)
+    theirs = before.eval().vision(images[:, [0, 2, 3]]).tokens
+    assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_start__forgets_where_masks_of_the_model_ended(first: Path, tmp_path: Path) -> None:

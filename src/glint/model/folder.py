@@ -4,11 +4,13 @@ The frozen text encoder is not inside: it is named in the recipe and found again
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from torch import Tensor
 
 import glint.weights
 from glint.atomic import write_text, write_whole
@@ -83,19 +85,27 @@ def load_recipe(name: str | Path) -> GlintConfig:
         ) from error
 
 
-def load_weights(model: GlintModel, name: str | Path, *, new: str | None = None) -> None:
+def load_weights(
+    model: GlintModel,
+    name: str | Path,
+    *,
+    new: str | None = None,
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
     """Give a model all weights of a saved one, calibration included.
 
     Args:
         model: The model.
         name: Folder or name of the saved one.
         new: Tensors of the model whose names start so may be missing in the saved one, and stay as they are.
+        adapt: What is done to the saved tensors first.
 
     Raises:
         WeightsError: They are damaged, or do not fit.
     """
     weights = _find(str(name)) / WEIGHTS_FILE
     tensors = {"mask_threshold": torch.tensor(0.5)} | read_safetensors(weights)  # older models have none
+    tensors = adapt(tensors) if adapt else tensors
     if new is not None:
         tensors = {k: v for k, v in model.state_dict().items() if k.startswith(new)} | tensors
     check_keys(tensors, model.state_dict(), str(weights))
