@@ -27,6 +27,7 @@ from glint.errors import UsageError
 from glint.infer.memory import available_bytes, check_memory, kept_numbers, needed_bytes, queries_at_once
 from glint.infer.places import smoothed
 from glint.infer.windows import Windows, plan_windows
+from glint.io.body import without_surroundings
 from glint.io.ct import STRAIGHTEN_DEG, lay_out, windowed
 from glint.io.side import assumed_midline, columns_mm, with_side
 from glint.io.volume import Volume
@@ -84,7 +85,7 @@ class EncodedScan:
     Attributes:
         volume: The scan as it was laid out and padded; its chain brings token maps back.
         windows: Where the windows lie.
-        valid: (Zp, Yp, Xp) False for patches of padding alone.
+        valid: (Zp, Yp, Xp) False for patches of padding or of what surrounds the patient alone.
     """
 
     volume: Volume
@@ -170,6 +171,7 @@ def encode_scan(
     _check_fits(model, volume, setting, patch, overlap, available)
     laid_out = lay_out(volume, setting.spacing_mm)
     middle_mm = assumed_midline(laid_out) if setting.side else None
+    laid_out = without_surroundings(laid_out)
     scan = pad_to_windows(laid_out, setting.crop, patch)
     windows = plan_windows(scan.grid.shape, setting.crop, patch, overlap)
     valid = valid_patches(scan.valid, windows.grid)
