@@ -59,6 +59,11 @@ def test_objective__what_a_report_says_in_sentences_that_were_not_drawn_counts()
     assert make(replace(drawn, reports=whole), same.manual_seed(0))[1]["unknown"] == pytest.approx(1 / 9)
 
 
+def test_objective__a_batch_that_affirms_nothing_is_trained_on() -> None:
+    reports = ("The lungs are clear.", "The heart is normal in size.", "No acute findings in the chest.")
+    assert unknown_share(["loss.negated=contrast"], *reports) == 0.0
+
+
 def test_objective__a_denial_is_a_negative_of_what_it_denies() -> None:
     reports = ("Pleural effusion.", "No pleural effusion.", "There is a pacemaker.")
     assert unknown_share(["loss.negated=contrast"], *reports) == 0.0

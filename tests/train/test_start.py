@@ -93,6 +93,13 @@ def test_start__windows_that_the_model_had_not_change_nothing_at_first(
     assert torch.equal(ours, grown.vision(images + torch.tensor([0, 0.3, 0, 0]).view(1, 4, 1, 1, 1)).tokens)
     theirs = before.eval().vision(images[:, [0, 2, 3]]).tokens
     assert torch.allclose(ours, theirs, atol=1e-5)
+    moved = GlintModel(
+        with_windows(full, lung)
+    )  # as many, with other limits: the weights are those of before
+    load_start(moved, str(tmp_path / "before"))
+    assert torch.equal(moved.eval().vision(images[:, [0, 2, 3]]).tokens, theirs)
+    with pytest.raises(WeightsError, match="other shape"):
+        load_start(GlintModel(with_windows(full, lung, (-1.0, 1.0))), str(tmp_path / "before"))
 
 
 def test_start__forgets_where_masks_of_the_model_ended(first: Path, tmp_path: Path) -> None:

@@ -109,9 +109,13 @@ class Objective:
         ]
         for own, report in zip(claims, batch.reports, strict=False):
             own += [s.text for s in report if s.state != "absent" and not s.normal]
+        if not any(claims):
+            return torch.zeros_like(positive)
         premises, told = _unique(
             [text for own in claims for text in own],
-            torch.tensor([b for b, own in enumerate(claims) for _ in own], device=positive.device),
+            torch.tensor([b for b, own in enumerate(claims) for _ in own], dtype=torch.int64).to(
+                positive.device
+            ),
             len(claims),
         )
         vectors = self.model.text.frozen_vectors

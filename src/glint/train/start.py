@@ -46,7 +46,8 @@ def load_start(model: "GlintModel", name: str) -> None:
     from glint.model.folder import load_recipe, load_weights
 
     had, has = (channels(cfg.data.volume) for cfg in (load_recipe(name), model.cfg))
-    load_weights(model, name, new="vision.", adapt=partial(_with_channels, had=had, has=has))
+    own = model.state_dict()
+    load_weights(model, name, new="vision.", adapt=partial(_with_channels, own=own, had=had, has=has))
     model.mask_threshold.fill_(0.5)
 
 
@@ -57,14 +58,21 @@ def channels(volume: VolumeConfig | None) -> list[object]:
     return [*volume.windows_hu, *(["side"] if volume.side else [])]
 
 
-def _with_channels(tensors: dict[str, Tensor], had: list[object], has: list[object]) -> dict[str, Tensor]:
-    """Return weights of an encoder of some channels for one of others: the same, and zero for those it had not."""
-    if had == has:
+def _with_channels(
+    tensors: dict[str, Tensor], *, own: dict[str, Tensor], had: list[object], has: list[object]
+) -> dict[str, Tensor]:
+    """Return weights of an encoder of channels `had` for one of these and more: zero for those that are new.
+
+    Weights stay as they are when no channel is new, and when one is gone: that they do not fit is said elsewhere.
+    As many windows with other limits are taken for the same channels.
+    """
+    if len(has) <= len(had) or not all(channel in has for channel in had):
         return tensors
-    first = next(k for k, v in tensors.items() if k.startswith("vision.") and v.shape[1:2] == (len(had),))
-    old = tensors[first]
-    wider = old.new_zeros(old.shape[0], len(has), *old.shape[2:])
-    for number, channel in enumerate(has):
-        if channel in had:
-            wider[:, number] = old[:, had.index(channel)]
-    return tensors | {first: wider}
+    for name, old in tensors.items():
+        shape = (*old.shape[:1], len(has), *old.shape[2:])
+        if old.shape[1:2] == (len(had),) and name in own and own[name].shape == shape:
+            wider = old.new_zeros(shape)
+            for number, channel in enumerate(had):
+                wider[:, has.index(channel)] = old[:, number]
+            return tensors | {name: wider}
+    return tensors
