@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from glint.io.volume import Volume
-from glint.io.volume_steps import BODY_HU
+from glint.io.volume_steps import BODY_HU, largest_part
 
 Inside = NDArray[np.bool_]
 
@@ -33,10 +33,9 @@ def without_surroundings(scan: Volume) -> Volume:
     size = (1, _odd(THIN_MM / y_mm), _odd(THIN_MM / x_mm))
     # An opening; these filters work axis by axis, which counts where voxels are small.
     core = ndimage.minimum_filter(dense.view(np.uint8), size, mode="constant")
-    labels, count = ndimage.label(ndimage.maximum_filter(core, size, mode="constant"))
-    if count == 0:
+    body = largest_part(ndimage.maximum_filter(core, size, mode="constant"))
+    if body is None:
         return scan
-    body = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
     # Twice, since a wall that the field of view cut off is missing along one axis only.
     inside = _between(_between(body, 1), 2) | _between(_between(body, 2), 1)
     inside[body[:, 0].any(axis=1) & body[:, -1].any(axis=1)] = True

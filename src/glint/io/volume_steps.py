@@ -70,11 +70,10 @@ def crop_to_body(volume: Volume, margin_mm: float = 10.0) -> Volume:
     """
     step = [max(1, round(BODY_STEP_MM / length)) for length in volume.spacing_mm]
     coarse = volume.hu[:: step[0], :: step[1], :: step[2]] > BODY_HU
-    labels, count = ndimage.label(coarse)
-    if count == 0:
+    body = largest_part(coarse)
+    if body is None:
         raise DataError("the volume shows nothing but air", where=str(volume.provenance.source))
-    largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    box = ndimage.find_objects(labels)[largest - 1]
+    box = ndimage.find_objects(body.view(np.uint8))[0]
     start, stop = [0, 0, 0], [0, 0, 0]
     for a in range(3):
         margin = margin_mm / volume.spacing_mm[a] + step[a]
@@ -82,6 +81,15 @@ def crop_to_body(volume: Volume, margin_mm: float = 10.0) -> Volume:
         stop[a] = min(volume.grid.shape[a], int(np.ceil((box[a].stop - 1) * step[a] + margin)) + 1)
     shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
     return _box(volume, "cropped to the body", (start[0], start[1], start[2]), shape)
+
+
+def largest_part(mask: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Return the largest connected part of a mask, or None when it is empty."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return None
+    part: NDArray[np.bool_] = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    return part
 
 
 def pad_to_multiple(volume: Volume, multiple: Triple) -> Volume:
