@@ -10,7 +10,7 @@ from glint.data.dataset import PairBatch
 
 def batch_of(images: torch.Tensor) -> PairBatch:
     valid = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
-    return PairBatch(images, valid, [], torch.zeros(0, dtype=torch.int64), [], [], [])
+    return PairBatch(images, valid, [], torch.zeros(0, dtype=torch.int64), [], [], [], [])
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -20,6 +20,10 @@ def batch_of(texts: list[str], images: int, per_image: int) -> PairBatch:
         flips=[f"No {text}" for text in texts],
         states=["present"] * len(texts),
         normal=[False] * len(texts),
+        reports=[
+            [Sentence(text, "present", False) for text in texts[n * per_image : (n + 1) * per_image]]
+            for n in range(images)
+        ],
     )
 
 
@@ -48,11 +52,11 @@ def test_mirror_some__an_image_with_a_sentence_that_cannot_turn_stays():
 
 def test_mirror_some__sentences_that_were_not_drawn_turn_too_or_hold_the_image():
     batch = batch_of(["Left effusion."] * 40, images=40, per_image=1)
-    whole = [[Sentence("RUL mass.", "present", False)] for _ in range(40)]
+    whole = [[*drawn, Sentence("RUL mass.", "present", False)] for drawn in batch.reports]
     turned = mirror_some(replace(batch, reports=whole), torch.Generator().manual_seed(0))
     for sentence, report in zip(turned.sentences, turned.reports, strict=True):
-        assert report[0].text == ("LUL mass." if sentence == "Right effusion." else "RUL mass.")
-    held = [[Sentence("Middle lobe mass.", "present", False)] for _ in range(40)]
+        assert report[1].text == ("LUL mass." if sentence == "Right effusion." else "RUL mass.")
+    held = [[*drawn, Sentence("Middle lobe mass.", "present", False)] for drawn in batch.reports]
     turned = mirror_some(replace(batch, reports=held), torch.Generator().manual_seed(0))
     assert torch.equal(turned.images, batch.images)
 

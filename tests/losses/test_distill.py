@@ -21,7 +21,7 @@ def seeded(seed: int) -> torch.Generator:
 def batch(count: int = 4, size: int = 64) -> PairBatch:
     images = torch.rand(count, 1, size, size, generator=seeded(0))
     valid = torch.ones(count, size, size, dtype=torch.bool)
-    return PairBatch(images, valid, [], torch.zeros(0, dtype=torch.int64), [], [], [])
+    return PairBatch(images, valid, [], torch.zeros(0, dtype=torch.int64), [], [], [], [])
 
 
 def objective(name: str, **settings: float) -> SelfDistillation:

@@ -33,7 +33,7 @@ def objective() -> LatentPrediction:
 def batch(count: int = 3, size: int = 64) -> PairBatch:
     images = torch.rand(count, 1, size, size, generator=seeded(0))
     valid = torch.ones(count, size, size, dtype=torch.bool)
-    return PairBatch(images, valid, [], torch.zeros(0, dtype=torch.int64), [], [], [])
+    return PairBatch(images, valid, [], torch.zeros(0, dtype=torch.int64), [], [], [], [])
 
 
 def test_latent_prediction__gradient_reaches_student_and_predictor_only() -> None:

@@ -60,6 +60,7 @@ def test_masked_prediction__gradient_reaches_every_part_but_the_teacher(name: st
         [],
         [],
         [],
+        [],
     )
     loss, report = objective(batch, seeded(0))
     loss.backward()

@@ -30,6 +30,7 @@ def batch(*reports: str) -> PairBatch:
         flips=[flip_polarity(text) for text in reports],
         states=[sentence.state for sentence in read],
         normal=[sentence.normal for sentence in read],
+        reports=[[sentence] for sentence in read],
     )
 
 

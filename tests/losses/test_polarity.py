@@ -30,6 +30,7 @@ def batch(owner: list[int]) -> PairBatch:
         flips=list(FLIPS),
         states=["present", "absent", "absent", "absent"],
         normal=[False, False, False, True],
+        reports=[[], [], []],
     )
 
 

@@ -6,7 +6,7 @@ Axes: B studies, S sentences of the whole batch, Y X pixels.
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -38,8 +38,8 @@ class PairBatch:
         flips: The sentence with its polarity turned, or None where that is not safe.
         states: "present", "absent", "uncertain" or "changed" for each sentence.
         normal: Whether each sentence says that something is as it should be.
-        reports: All distinct sentences of the report of each image, drawn or not: a sentence of one image can be true
-            of another whose own was not drawn.
+        reports: All distinct sentences of the report of each image, those above and those that were not drawn: a
+            sentence of one image can be true of another where it was not drawn.
     """
 
     images: Tensor
@@ -49,7 +49,7 @@ class PairBatch:
     flips: list[str | None]
     states: list[str]
     normal: list[bool]
-    reports: list[list[Sentence]] = field(default_factory=list[list[Sentence]])
+    reports: list[list[Sentence]]
 
     def to(self, device: torch.device) -> "PairBatch":
         """Return the batch with its tensors on a device."""

@@ -23,9 +23,6 @@ def mirror_some(batch: PairBatch, generator: torch.Generator) -> PairBatch:
         generator: CPU generator; chooses the images.
     """
     chosen = torch.rand(len(batch.images), generator=generator) < SHARE
-    others = [mirrored(text) for text in batch.sentences]
-    for image, other in zip(batch.owner.tolist(), others, strict=True):
-        chosen[image] &= other is not None
     reports = [[mirrored(sentence.text) for sentence in report] for report in batch.reports]
     for image, report in enumerate(reports):
         chosen[image] &= None not in report
@@ -35,18 +32,15 @@ def mirror_some(batch: PairBatch, generator: torch.Generator) -> PairBatch:
         images=_turned(batch.images, chosen),
         valid_px=_turned(batch.valid_px, chosen),
         sentences=[
-            other if turn and other is not None else text
-            for text, other, turn in zip(batch.sentences, others, turned, strict=True)
+            str(mirrored(text)) if turn else text for text, turn in zip(batch.sentences, turned, strict=True)
         ],
         flips=[
             mirrored(flip) if turn and flip is not None else flip
             for flip, turn in zip(batch.flips, turned, strict=True)
         ],
         reports=[
-            [replace(s, text=text or s.text) for s, text in zip(report, texts, strict=True)]
-            if turn
-            else report
-            for report, texts, turn in zip(batch.reports, reports, chosen.tolist(), strict=False)
+            [replace(s, text=str(text)) for s, text in zip(report, texts, strict=True)] if turn else report
+            for report, texts, turn in zip(batch.reports, reports, chosen.tolist(), strict=True)
         ],
     )
 

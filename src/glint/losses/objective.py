@@ -21,7 +21,6 @@ from glint.losses.sparsity import gate_budget, gate_off
 from glint.model.align import Patches, Pooled, drop_tokens
 from glint.model.glint import GlintModel, pool_valid
 from glint.model.teacher import Teacher
-from glint.text.semantics import Sentence
 
 if TYPE_CHECKING:
     from glint.data.dataset import PairBatch
@@ -82,14 +81,16 @@ class Objective:
     def _contrast(self, batch: "PairBatch", patches: Patches) -> tuple[dict[str, Tensor], Report]:
         """All unique sentences against all images; negated ones are left to the polarity term by default."""
         ordinary = [i for i in range(len(batch.states)) if self._is_ordinary(batch, i)]
-        texts, positive = _unique(
-            [batch.sentences[i] for i in ordinary], batch.owner[ordinary], len(batch.images), batch.reports
+        texts, positive = _told(
+            [batch.sentences[i] for i in ordinary],
+            [[sentence.text for sentence in report] for report in batch.reports],
+            batch.owner.device,
         )
         if not texts:
             return {"align": patches.values.sum() * 0.0}, {}
         sentences = self.model.align.project_text(self.model.text.encode(texts).float())
         pooled = self.model.align.pool(sentences, patches)
-        affirming = {batch.sentences[i] for i in ordinary if _affirms(batch, i)}
+        affirming = {batch.sentences[i] for i in ordinary if _affirms(batch.states[i], batch.normal[i])}
         affirms = torch.tensor([text in affirming for text in texts], device=positive.device)
         unknown = self._unknown(batch, texts, positive, affirms)
         parts = {"align": multi_positive_nce(pooled.scores, positive, self.model.align.tau, unknown)}
@@ -103,27 +104,16 @@ class Objective:
         """Return (S, B): the report does not have this affirmation but one that says the same in other words."""
         if self.cfg.loss.false_negatives == "keep":
             return torch.zeros_like(positive)
-        claims = [
-            [text for text, told, yes in zip(texts, has, affirms.tolist(), strict=True) if told and yes]
-            for has in positive.T.tolist()
-        ]
-        for own, report in zip(claims, batch.reports, strict=False):
-            own += [s.text for s in report if s.state != "absent" and not s.normal]
+        claims = [[s.text for s in report if _affirms(s.state, s.normal)] for report in batch.reports]
         if not any(claims):
             return torch.zeros_like(positive)
-        premises, told = _unique(
-            [text for own in claims for text in own],
-            torch.tensor([b for b, own in enumerate(claims) for _ in own], dtype=torch.int64).to(
-                positive.device
-            ),
-            len(claims),
-        )
+        premises, told = _told([text for own in claims for text in own], claims, positive.device)
         vectors = self.model.text.frozen_vectors
         same = follows(texts, premises, vectors(texts), vectors(premises)).to(positive.device)
         return (same.float() @ told.float() > 0) & affirms[:, None] & ~positive
 
     def _is_ordinary(self, batch: "PairBatch", i: int) -> bool:
-        return _affirms(batch, i) or self.cfg.loss.negated == "contrast"
+        return _affirms(batch.states[i], batch.normal[i]) or self.cfg.loss.negated == "contrast"
 
     def _polarity(self, batch: "PairBatch", patches: Patches, generator: torch.Generator) -> Tensor:
         """Affirmed against negated forms of some sentences, on an image where one holds and one where it does not."""
@@ -148,21 +138,20 @@ class Objective:
         return state
 
 
-def _affirms(batch: "PairBatch", i: int) -> bool:
-    """Say whether sentence i names something that can be seen: neither denied nor declared normal."""
-    return batch.states[i] != "absent" and not batch.normal[i]
+def _affirms(state: str, normal: bool) -> bool:
+    """Say whether a sentence names something that can be seen: neither denied nor declared normal."""
+    return state != "absent" and not normal
 
 
-def _unique(
-    texts: list[str], owner: Tensor, num_images: int, reports: Sequence[Sequence[Sentence]] = ()
+def _told(
+    texts: list[str], reports: Sequence[Sequence[str]], device: torch.device
 ) -> tuple[list[str], Tensor]:
     """Return unique texts and the mask (S, B) of the images whose report has them, word for word."""
     index = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    positive = torch.zeros(len(index), num_images, dtype=torch.bool, device=owner.device)
-    positive[[index[text] for text in texts], owner] = True
+    told = torch.zeros(len(index), len(reports), dtype=torch.bool, device=device)
     for image, report in enumerate(reports):
-        positive[[index[s.text] for s in report if s.text in index], image] = True
-    return list(index), positive
+        told[[index[text] for text in report if text in index], image] = True
+    return list(index), told
 
 
 @torch.no_grad()
