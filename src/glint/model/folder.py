@@ -86,28 +86,21 @@ def load_recipe(name: str | Path) -> GlintConfig:
 
 
 def load_weights(
-    model: GlintModel,
-    name: str | Path,
-    *,
-    new: str | None = None,
-    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+    model: GlintModel, name: str | Path, adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 ) -> None:
     """Give a model all weights of a saved one, calibration included.
 
     Args:
         model: The model.
         name: Folder or name of the saved one.
-        new: Tensors of the model whose names start so may be missing in the saved one, and stay as they are.
-        adapt: What is done to the saved tensors first.
+        adapt: What makes tensors of this model of the saved ones; they are taken as they are by default.
 
     Raises:
         WeightsError: They are damaged, or do not fit.
     """
     weights = _find(str(name)) / WEIGHTS_FILE
     tensors = {"mask_threshold": torch.tensor(0.5)} | read_safetensors(weights)  # older models have none
-    tensors = adapt(tensors) if adapt else tensors
-    if new is not None:
-        tensors = {k: v for k, v in model.state_dict().items() if k.startswith(new)} | tensors
+    tensors = adapt(tensors)
     check_keys(tensors, model.state_dict(), str(weights))
     model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=True)
 

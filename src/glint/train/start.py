@@ -1,6 +1,5 @@
 """Training goes on from a saved model: what its weights need is taken from it, the rest from the recipe."""
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -45,13 +44,18 @@ def load_start(model: "GlintModel", name: str) -> None:
     """
     from glint.model.folder import load_recipe, load_weights
 
-    had, has = (channels(cfg.data.volume) for cfg in (load_recipe(name), model.cfg))
     own = model.state_dict()
-    load_weights(model, name, new="vision.", adapt=partial(_with_channels, own=own, had=had, has=has))
+    had, has = (_channels(cfg.data.volume) for cfg in (load_recipe(name), model.cfg))
+
+    def adapt(saved: dict[str, Tensor]) -> dict[str, Tensor]:
+        new = {key: value for key, value in own.items() if key.startswith("vision.")}
+        return new | _with_channels(saved, own, had, has)
+
+    load_weights(model, name, adapt)
     model.mask_threshold.fill_(0.5)
 
 
-def channels(volume: VolumeConfig | None) -> list[object]:
+def _channels(volume: VolumeConfig | None) -> list[object]:
     """Return what each input channel of an image encoder shows."""
     if volume is None:
         return ["grey"]
@@ -59,7 +63,7 @@ def channels(volume: VolumeConfig | None) -> list[object]:
 
 
 def _with_channels(
-    tensors: dict[str, Tensor], *, own: dict[str, Tensor], had: list[object], has: list[object]
+    tensors: dict[str, Tensor], own: dict[str, Tensor], had: list[object], has: list[object]
 ) -> dict[str, Tensor]:
     """Return weights of an encoder of channels `had` for one of these and more: zero for those that are new.
 
