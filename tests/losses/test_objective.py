@@ -84,6 +84,24 @@ def test_objective__total_is_the_weighted_sum_of_its_parts() -> None:
     assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_objective__mixed_images_teach_the_encoder_and_count_with_their_weight() -> None:
+    reports = ("There is a right pleural effusion.", "Left nodule.", "There is a pacemaker.", "Cardiomegaly.")
+    whole, before = objective("loss.gate_mix=3")(batch(*reports), torch.Generator().manual_seed(0))
+    plain, without = objective()(batch(*reports), torch.Generator().manual_seed(0))
+    assert "loss_gate_mix" not in without
+    assert before["loss_align"] == pytest.approx(without["loss_align"]), "what is mixed has no score"
+    assert before["loss_gate_mix"] > 0
+    assert float((whole - plain).detach()) == pytest.approx(3 * before["loss_gate_mix"], rel=1e-3)
+    hidden, _ = objective("loss.gate_mix=3", "align.token_keep=0.5")(batch(*reports), torch.Generator())
+    assert bool(torch.isfinite(hidden))
+
+
+@pytest.mark.parametrize("settings", [["align.type=vlcabs"], ["align.gate_activation=softmax"]])
+def test_objective__nothing_is_mixed_without_a_sigmoid_gate(settings: list[str]) -> None:
+    _, report = objective("loss.gate_mix=3", *settings)(batch(*REPORTS), torch.Generator())
+    assert "loss_gate_mix" not in report
+
+
 REPORTS = (
     "There is a right pleural effusion.",
     "No pleural effusion.",

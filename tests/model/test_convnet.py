@@ -57,6 +57,19 @@ def test_context__is_nothing_at_first_and_then_widens_the_view() -> None:
     assert seen_px(net, 160) == 63
 
 
+def test_neck__is_nothing_at_first_and_then_looks_at_neighbours() -> None:
+    torch.manual_seed(0)
+    arch = ConvNetArch(
+        widths=(8, 8, 8), depths=(1, 0, 3), neck_width=16, coarse_kernel=1, coarsest_stride=8, neck_depth=1
+    )
+    assert arch.view_px == 31 + 32
+    net = ConvNet(arch)
+    assert seen_px(net, 160) == 31
+    assert net.neck is not None
+    torch.nn.init.ones_(net.neck[0].second[1].weight)  # pyright: ignore[reportArgumentType, reportIndexIssue]
+    assert seen_px(net, 160) == 63
+
+
 def test_intermediate__is_the_levels_without_what_is_behind_them() -> None:
     net = ConvNet(ConvNetArch(widths=(8, 8, 8), context=1)).eval()
     images = torch.rand(2, 1, 32, 32)

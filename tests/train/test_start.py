@@ -51,21 +51,42 @@ def test_start__goes_on_with_all_weights_and_shapes_of_the_model(
     assert torch.equal(ours, theirs)
 
 
-def test_start__an_encoder_given_context_is_the_same_model_until_it_learns(
-    first: Path, pairs_manifest: Path, tmp_path: Path
+@pytest.mark.parametrize("more", ["context", "neck_depth"])
+def test_start__an_encoder_given_more_is_the_same_model_until_it_learns(
+    more: str, first: Path, pairs_manifest: Path, tmp_path: Path
 ) -> None:
     before = load_model(first)
     cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
-    wider = cfg.vision.model_copy(update={"arch": {"context": 1}})
+    wider = cfg.vision.model_copy(update={"arch": {more: 1}})
     cfg = resolve_start(cfg.model_copy(update={"vision": wider}))
     torch.manual_seed(0)
     grown = GlintModel(cfg)
     load_start(grown, str(first))
-    assert (grown.vision.arch.context, before.vision.arch.context) == (1, 0)  # pyright: ignore[reportAttributeAccessIssue]
+    assert (getattr(grown.vision.arch, more), getattr(before.vision.arch, more)) == (1, 0)
     images = torch.rand(2, 1, 64, 64)
     ours, theirs = (model.eval().vision(images).tokens for model in (grown, before))
     assert torch.equal(ours, theirs)
     assert load_model(train(cfg)).vision.arch == grown.vision.arch
+
+
+def test_start__finer_tokens_are_those_of_the_start_interpolated_until_they_learn(
+    first: Path, pairs_manifest: Path, tmp_path: Path
+) -> None:
+    before = load_model(first)
+    cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
+    finer = cfg.vision.model_copy(update={"arch": {"token_stride": 4}})
+    cfg = resolve_start(cfg.model_copy(update={"vision": finer}))
+    torch.manual_seed(0)
+    grown = GlintModel(cfg)
+    load_start(grown, str(first))
+    for model in (grown, before):  # so that no token is cut off at zero, which hides what it was made of
+        model.vision.laterals[-1][1].bias.data.fill_(100.0)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    images = torch.rand(2, 1, 64, 64)
+    ours, theirs = (model.eval().vision(images) for model in (grown, before))
+    assert (ours.grid, theirs.grid) == ((16, 16), (8, 8))
+    fine, coarse = (x.tokens.transpose(1, 2).reshape(2, -1, *x.grid) for x in (ours, theirs))
+    raised = torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fine, raised)
 
 
 def test_start__windows_that_the_model_had_not_change_nothing_at_first(

@@ -1,12 +1,11 @@
 """The training objective of GLINT and its baselines: one batch in, one number and a report out.
 
-    L = L_align + w_off L_off + w_budget L_budget + w_polarity L_polarity + w_dfr L_dfr
+    L = L_align + w_off L_off + w_budget L_budget + w_mix L_mix + w_polarity L_polarity + w_dfr L_dfr
 
 Axes: S unique sentences of the batch, B studies, P patches. Baselines without a gate get the same terms where
 they make sense (alignment, polarity, DFR) and none where they do not (gate terms), so that they stay comparable.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,13 +13,15 @@ from torch import Tensor
 
 from glint.config.schema import GlintConfig
 from glint.losses.alignment import multi_positive_nce, polarity_contrast
-from glint.losses.claims import follows
 from glint.losses.dense import dense_feature_loss
+from glint.losses.mixing import mix_halves, mixed_gate_loss
+from glint.losses.pairs import Pairs, find_pairs
 from glint.losses.polarity import opposite_pairs
 from glint.losses.sparsity import gate_budget, gate_off
-from glint.model.align import Patches, Pooled, drop_tokens
+from glint.model.align import Patches, Pooled, Sentences, drop_tokens
 from glint.model.glint import GlintModel, pool_valid
 from glint.model.teacher import Teacher
+from glint.model.vision.base import EncoderOutput
 
 if TYPE_CHECKING:
     from glint.data.dataset import PairBatch
@@ -41,13 +42,21 @@ class Objective:
         self.cfg, self.model, self.teacher = cfg, model, teacher
 
     def __call__(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, Report]:
-        """Return the total loss and its parts; `generator` chooses the dropped tokens."""
+        """Return the total loss and its parts; `generator` chooses dropped tokens and mixed boxes."""
         features = self.model.vision(batch.images)
         valid = pool_valid(batch.valid_px, self.model.vision.patch)
-        tokens, valid = self._drop(features.tokens, valid, features.grid, generator)
-        with torch.autocast(tokens.device.type, enabled=False):
-            patches = self.model.align.project_patches(tokens.float(), valid)
-            parts, report = self._contrast(batch, patches)
+        chosen = self._chosen(len(valid), features.grid, generator)
+        mixed = self._mix(batch, features, valid, generator)
+        with torch.autocast(valid.device.type, enabled=False):
+            align = self.model.align
+            patches = self._project(features.tokens, valid, chosen)
+            pairs = self._pairs(batch)
+            parts, report = {"align": patches.values.sum() * 0.0}, Report()
+            if pairs.texts:
+                sentences = align.project_text(self.model.text.encode(pairs.texts).float())
+                parts, report = self._contrast(sentences, pairs, patches)
+                if mixed is not None:
+                    parts["gate_mix"] = mixed_gate_loss(align, sentences, pairs, *mixed)
             parts["polarity"] = self._polarity(batch, patches, generator)
             if self.teacher is not None:
                 reference = self.teacher.intermediate(batch.images)
@@ -62,58 +71,68 @@ class Objective:
             "align": 1.0,
             "gate_off": loss.gate_off,
             "gate_budget": loss.gate_budget,
+            "gate_mix": loss.gate_mix,
             "polarity": loss.polarity,
             "dfr": loss.dfr,
         }
         return torch.stack([weights[name] * value for name, value in parts.items()]).sum()
 
-    def _drop(
-        self, tokens: Tensor, valid: Tensor, grid: tuple[int, ...], generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Hide random blocks of patches from the score (not from the encoder) in training."""
+    def _chosen(self, count: int, grid: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        """Hide random blocks of patches from the score (not from the encoder) in training: indices (count, K)."""
         align = self.cfg.align
         if align.token_keep >= 1 or not self.model.training:
-            return tokens, valid
-        kept = drop_tokens(grid, tokens.shape[0], align.token_keep, generator, align.token_block)
-        kept = kept.to(tokens.device)
-        return tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1])), valid.gather(1, kept)
+            return None
+        return drop_tokens(grid, count, align.token_keep, generator, align.token_block)
 
-    def _contrast(self, batch: "PairBatch", patches: Patches) -> tuple[dict[str, Tensor], Report]:
+    def _project(self, tokens: Tensor, valid: Tensor, chosen: Tensor | None) -> Patches:
+        """Bring chosen tokens (all, if None) into the spaces of the alignment."""
+        if chosen is not None:
+            chosen = chosen.to(tokens.device)
+            tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
+            valid = valid.gather(1, chosen)
+        return self.model.align.project_patches(tokens.float(), valid)
+
+    def _mix(
+        self, batch: "PairBatch", features: EncoderOutput, valid: Tensor, generator: torch.Generator
+    ) -> tuple[Patches, Patches, Patches, Tensor] | None:
+        """Encode mixed images: patches of the first half, of the second, of the mixed; which (H, P) are in the box."""
+        half = len(valid) // 2
+        if self.cfg.loss.gate_mix == 0 or not self.model.align.has_sigmoid_gate or half == 0:
+            return None
+        vision, grid = self.model.vision, features.grid
+        mixed = mix_halves(batch.images, batch.valid_px, grid, vision.patch, generator)
+        tokens = vision(mixed.images).tokens
+        chosen = self._chosen(half, grid, generator)
+        inside = mixed.inside if chosen is None else mixed.inside.gather(1, chosen.to(valid.device))
+        with torch.autocast(valid.device.type, enabled=False):
+            whole = features.tokens.detach()
+            first = self._project(whole[:half], valid[:half], chosen)
+            second = self._project(whole[half : 2 * half], valid[half : 2 * half], chosen)
+            new = self._project(tokens, pool_valid(mixed.valid_px, vision.patch), chosen)
+        return first, second, new, inside
+
+    def _pairs(self, batch: "PairBatch") -> Pairs:
         """All unique sentences against all images; negated ones are left to the polarity term by default."""
-        ordinary = [i for i in range(len(batch.states)) if self._is_ordinary(batch, i)]
-        texts, positive = _told(
-            [batch.sentences[i] for i in ordinary],
-            [[sentence.text for sentence in report] for report in batch.reports],
-            batch.owner.device,
+        loss = self.cfg.loss
+        return find_pairs(
+            batch,
+            self.model.text.frozen_vectors,
+            negated=loss.negated == "contrast",
+            mask=loss.false_negatives == "mask",
         )
-        if not texts:
-            return {"align": patches.values.sum() * 0.0}, {}
-        sentences = self.model.align.project_text(self.model.text.encode(texts).float())
-        pooled = self.model.align.pool(sentences, patches)
-        affirming = {batch.sentences[i] for i in ordinary if _affirms(batch.states[i], batch.normal[i])}
-        affirms = torch.tensor([text in affirming for text in texts], device=positive.device)
-        unknown = self._unknown(batch, texts, positive, affirms)
-        parts = {"align": multi_positive_nce(pooled.scores, positive, self.model.align.tau, unknown)}
-        if self.model.align.has_sigmoid_gate:
-            parts["gate_off"] = gate_off(pooled.open, ~(positive | unknown))
-            visible = self.model.align.gates(sentences, patches, positive & affirms[:, None])
-            parts["gate_budget"] = gate_budget(visible, self.cfg.loss.rho_max, self.cfg.loss.rho_min)
-        return parts, _statistics(pooled, positive, unknown)
 
-    def _unknown(self, batch: "PairBatch", texts: list[str], positive: Tensor, affirms: Tensor) -> Tensor:
-        """Return (S, B): the report does not have this affirmation but one that says the same in other words."""
-        if self.cfg.loss.false_negatives == "keep":
-            return torch.zeros_like(positive)
-        claims = [[s.text for s in report if _affirms(s.state, s.normal)] for report in batch.reports]
-        if not any(claims):
-            return torch.zeros_like(positive)
-        premises, told = _told([text for own in claims for text in own], claims, positive.device)
-        vectors = self.model.text.frozen_vectors
-        same = follows(texts, premises, vectors(texts), vectors(premises)).to(positive.device)
-        return (same.float() @ told.float() > 0) & affirms[:, None] & ~positive
-
-    def _is_ordinary(self, batch: "PairBatch", i: int) -> bool:
-        return _affirms(batch.states[i], batch.normal[i]) or self.cfg.loss.negated == "contrast"
+    def _contrast(
+        self, sentences: Sentences, pairs: Pairs, patches: Patches
+    ) -> tuple[dict[str, Tensor], Report]:
+        """Scores of all pairs, and where the gate is open."""
+        align, loss = self.model.align, self.cfg.loss
+        pooled = align.pool(sentences, patches)
+        parts = {"align": multi_positive_nce(pooled.scores, pairs.positive, align.tau, pairs.unknown)}
+        if align.has_sigmoid_gate:
+            parts["gate_off"] = gate_off(pooled.open, ~(pairs.positive | pairs.unknown))
+            visible = align.gates(sentences, patches, pairs.claims)
+            parts["gate_budget"] = gate_budget(visible, loss.rho_max, loss.rho_min)
+        return parts, _statistics(pooled, pairs.positive, pairs.unknown)
 
     def _polarity(self, batch: "PairBatch", patches: Patches, generator: torch.Generator) -> Tensor:
         """Affirmed against negated forms of some sentences, on an image where one holds and one where it does not."""
@@ -136,22 +155,6 @@ class Objective:
                 "beta": float(self.model.align.gate.beta.detach()),
             }
         return state
-
-
-def _affirms(state: str, normal: bool) -> bool:
-    """Say whether a sentence names something that can be seen: neither denied nor declared normal."""
-    return state != "absent" and not normal
-
-
-def _told(
-    texts: list[str], reports: Sequence[Sequence[str]], device: torch.device
-) -> tuple[list[str], Tensor]:
-    """Return unique texts and the mask (S, B) of the images whose report has them, word for word."""
-    index = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    told = torch.zeros(len(index), len(reports), dtype=torch.bool, device=device)
-    for image, report in enumerate(reports):
-        told[[index[text] for text in report if text in index], image] = True
-    return list(index), told
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from glint.config.schema import GlintConfig
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 SHAPES = ("type", "dim", "gate_dim", "gate_space", "gate_activation", "pool")
 """Settings of `align` that decide which weights there are and what they mean."""
+
+LATERALS = "vision.laterals."
 
 
 def resolve_start(cfg: GlintConfig) -> GlintConfig:
@@ -49,10 +52,34 @@ def load_start(model: "GlintModel", name: str) -> None:
 
     def adapt(saved: dict[str, Tensor]) -> dict[str, Tensor]:
         new = {key: value for key, value in own.items() if key.startswith("vision.")}
-        return new | _with_channels(saved, own, had, has)
+        return new | _with_channels(_with_laterals(saved, own), own, had, has)
 
     load_weights(model, name, adapt)
     model.mask_threshold.fill_(0.5)
+
+
+def _with_laterals(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of a ConvNet for one with finer tokens: the stages that join its neck begin with weight zero.
+
+    The neck counts its stages from the finest, so that those which were there move up.
+    """
+    more = len(_laterals(own)) - len(_laterals(saved))
+    if more <= 0 or not _laterals(saved):
+        return saved
+    moved = {key: value for key, value in saved.items() if not key.startswith(LATERALS)}
+    for number in _laterals(saved):
+        for key in [key for key in saved if key.startswith(f"{LATERALS}{number}.")]:
+            moved[key.replace(f"{LATERALS}{number}.", f"{LATERALS}{number + more}.")] = saved[key]
+    for number in range(more):
+        moved[f"{LATERALS}{number}.1.weight"] = torch.zeros_like(own[f"{LATERALS}{number}.1.weight"])
+    return moved
+
+
+def _laterals(tensors: dict[str, Tensor]) -> list[int]:
+    """Return the numbers of the stages that join the neck of a ConvNet."""
+    return sorted(
+        {int(key.removeprefix(LATERALS).split(".")[0]) for key in tensors if key.startswith(LATERALS)}
+    )
 
 
 def _channels(volume: VolumeConfig | None) -> list[object]:

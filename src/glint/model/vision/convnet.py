@@ -37,10 +37,13 @@ class ConvNetArch(EncoderArch):
     coarse_kernel: Literal[1, 3] = 3
     """Side of the convolutions in the residual blocks from the third stage on. 1 keeps what a token sees small
     (`view_px`): a token that sees a finding from afar opens its gate beside it."""
-    token_stride: Literal[4, 8, 16] = 8
+    token_stride: Literal[2, 4, 8, 16] = 8
     """Pixels per token; a top-down neck joins coarser stages at this stride."""
     neck_width: int = Field(128, ge=8)
     """Width of the tokens."""
+    neck_depth: int = Field(0, ge=0, le=4)
+    """Residual 3x3 blocks on the joined tokens, at first with weight zero: what a patch says may depend on the patches
+    around it. A linear gate on tokens without them cannot tell a finding from what lies beside it."""
     context: int = Field(0, ge=0, le=4)
     """Residual 3x3 blocks behind the last stage whose result is added to the tokens, at first with weight zero. One
     widens what a token sees by four of the coarsest strides: a model that learned from spots is given one when it goes
@@ -76,7 +79,7 @@ class ConvNetArch(EncoderArch):
             view += 2 * stride if own > stride else 0  # the convolution that goes to the next stride
             stride = own
             view += 2 * depth * (kernel - 1) * stride
-        return view + 4 * self.context * stride
+        return view + 4 * self.context * stride + 4 * self.neck_depth * self.token_stride
 
 
 class ConvNet(ImageEncoder):
@@ -102,6 +105,7 @@ class ConvNet(ImageEncoder):
             _conv(self.dims, width, arch.neck_width, size=1)[:2] for width in arch.widths[self.first :]
         )
         self.context = _context(self.dims, arch) if arch.context else None
+        self.neck = _neck(self.dims, arch) if arch.neck_depth else None
         # Channels last: a third faster on CPUs, and tokens are then a view.
         self.to(memory_format=self._layout)  # pyright: ignore[reportCallIssue]
 
@@ -121,7 +125,10 @@ class ConvNet(ImageEncoder):
                     joined, size=finer.shape[2:], mode=LINEAR[self.dims], align_corners=False
                 )
             joined = lateral(finer) + joined
-        return EncoderOutput(as_tokens(F.relu(joined)), grid, _levels(maps))
+        joined = F.relu(joined)
+        if self.neck is not None:
+            joined = self.neck(joined)
+        return EncoderOutput(as_tokens(joined), grid, _levels(maps))
 
     def intermediate(self, images: Tensor) -> tuple[Tensor, ...]:
         """See ImageEncoder."""
@@ -195,10 +202,23 @@ def _context(dims: int, arch: ConvNetArch) -> nn.Sequential:
     """Look around, from the last stage to the width of the tokens; zero until the gain of the last norm has learned."""
     width = arch.widths[-1]
     lateral = _conv(dims, width, arch.neck_width, size=1)[:2]
-    for norm in lateral.modules():
+    _silence(lateral)
+    return nn.Sequential(*(Residual(dims, width) for _ in range(arch.context)), lateral)
+
+
+def _neck(dims: int, arch: ConvNetArch) -> nn.Sequential:
+    """Compare tokens with their neighbours; the identity until the gain of each block's last norm has learned."""
+    blocks = [Residual(dims, arch.neck_width) for _ in range(arch.neck_depth)]
+    for block in blocks:
+        _silence(block.second)
+    return nn.Sequential(*blocks)
+
+
+def _silence(convolution: nn.Module) -> None:
+    """Set the gain of a normalised convolution to zero."""
+    for norm in convolution.modules():
         if isinstance(norm, _BatchNorm):
             nn.init.zeros_(norm.weight)
-    return nn.Sequential(*(Residual(dims, width) for _ in range(arch.context)), lateral)
 
 
 class Residual(nn.Module):
