@@ -1,7 +1,7 @@
 """From a map on the token grid to a point, a box and a mask on the pixel grid of the file.
 
 Maps are in [0, 1]; a mask is map > threshold. Point: highest place of the evidence (what each patch adds to the score)
-smoothed by two tokens, so that a few stray tokens, or the edge of a finding, do not win against its middle. Box: the
+smoothed by one and a half tokens, so that a few stray tokens, or the edge of a finding, do not win against its middle. Box: the
 connected area above half of the value at the point that contains the point. Points are [x, y] pixel indices; boxes are
 [x0, y0, x1, y1], x1 and y1 exclusive.
 """
@@ -14,8 +14,8 @@ from glint.io.letterbox import Letterbox
 
 Floats = NDArray[np.float32]
 BOX_LEVEL = 0.5
-SMOOTHING_TOKENS = 2.0
-"""Of 0.5 to 3 the first after which points hardly got better, on validation studies (docs/decisions.md)."""
+SMOOTHING_TOKENS = 1.5
+"""Of 0 to 3 the one whose points were best on validation studies (docs/results.md, "Mixed images")."""
 
 
 def native_map(grid: NDArray[np.floating], fit: Letterbox) -> Floats:
