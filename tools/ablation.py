@@ -16,7 +16,6 @@ from pathlib import Path
 # name -> overrides of the recipe; the first is the method, the others change one thing each.
 METHODS: dict[str, list[str]] = {
     "glint": [],
-    "glint-mixed": ["loss.gate_mix=20"],
     "vlcabs": ["align.type=vlcabs"],
     "global": ["align.type=global"],
     "glint-no-dfr": ["loss.dfr=0"],
