@@ -128,6 +128,15 @@ def test_mixed_gate_loss__is_zero_where_nothing_can_be_said(
     assert float(loss) == 0.0
 
 
+def test_mixed_gate_loss__is_zero_and_not_nan_where_all_is_padding() -> None:
+    sentences = Sentences(unit(1, 8, seed=0), unit(1, 8, seed=1))
+    image = Patches(unit(1, 4, 8, seed=2), unit(1, 4, 8, seed=3), torch.zeros(1, 4, dtype=torch.bool))
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    pairs = Pairs(["a"], ~nothing, nothing, torch.tensor([True]))
+    loss = mixed_gate_loss(aligner(), sentences, pairs, image, image, image, nothing[:, :1].expand(1, 4))
+    assert float(loss.detach()) == 0.0
+
+
 def test_mixed_gate_loss__by_hand() -> None:
     align, inside = aligner(), torch.tensor([[False, True]])
     sentences = Sentences(unit(1, 8, seed=0), unit(1, 8, seed=1))

@@ -114,4 +114,5 @@ def mixed_gate_loss(
         row = compared.T.nonzero()[:, 0]
         target = torch.where(inside[row], within, outside)
     loss = F.binary_cross_entropy(align.gates(sentences, mixed, compared), target, reduction="none")
-    return loss[mixed.valid[row]].mean()
+    valid = mixed.valid[row]
+    return (loss * valid).sum() / valid.sum().clamp_min(1)  # hidden patches may leave nothing but padding

@@ -105,9 +105,11 @@ class Objective:
         chosen = self._chosen(half, grid, generator)
         inside = mixed.inside if chosen is None else mixed.inside.gather(1, chosen.to(valid.device))
         with torch.autocast(valid.device.type, enabled=False):
-            whole = features.tokens.detach()
-            first = self._project(whole[:half], valid[:half], chosen)
-            second = self._project(whole[half : 2 * half], valid[half : 2 * half], chosen)
+            with torch.no_grad():
+                first, second = (
+                    self._project(features.tokens[part], valid[part], chosen)
+                    for part in (slice(half), slice(half, 2 * half))
+                )
             new = self._project(tokens, pool_valid(mixed.valid_px, vision.patch), chosen)
         return first, second, new, inside
 
