@@ -3,8 +3,8 @@
     x' = x_a outside of the box, x_b inside      target_s = g_s(x_a) outside, g_s(x_b) inside; 0 where a report lacks s
     L_mix = mean over sentences s that either report affirms, patches p, of BCE(g_sp(x'), target_sp)
 
-A gate that opens beside a finding, because the patch sees it from there, is closed by this: what was seen is gone, or
-lies across the seam. And the inside of a finding has to be known without its telling edge. Targets are the gates of
+A gate that opens beside a finding, because the patch sees it from there, is wrong here: what was seen is gone, or lies
+across the seam. And the inside of a finding has to be known without its telling edge. Targets are the gates of
 the model itself at this step and get no gradient; no mask is read.
 Sources: CutMix (arXiv 1905.04899), as consistency of dense predictions (arXiv 1906.01916); docs/method.md.
 Axes: S sentences, B studies, H = B // 2 mixed images, P patches, K pairs of a sentence and a mixed image.
