@@ -46,23 +46,23 @@ def find_pairs(batch: "PairBatch", vectors: Vectors, *, negated: bool, mask: boo
         negated: Whether sentences that deny something, or call it normal, are among the S.
         mask: Whether to look for pairs that are unknown; no pair is when False.
     """
-    ordinary = [i for i in range(len(batch.states)) if negated or affirms(batch.states[i], batch.normal[i])]
+    ordinary = [i for i in range(len(batch.states)) if negated or _affirms(batch.states[i], batch.normal[i])]
     reports = [[sentence.text for sentence in report] for report in batch.reports]
     texts, positive = _told([batch.sentences[i] for i in ordinary], reports, batch.owner.device)
-    affirming = {batch.sentences[i] for i in ordinary if affirms(batch.states[i], batch.normal[i])}
+    affirming = {batch.sentences[i] for i in ordinary if _affirms(batch.states[i], batch.normal[i])}
     affirm = torch.tensor([text in affirming for text in texts], dtype=torch.bool, device=positive.device)
     same = _said_otherwise(batch, texts, positive, vectors) if mask else torch.zeros_like(positive)
     return Pairs(texts, positive, same & affirm[:, None] & ~positive, affirm)
 
 
-def affirms(state: str, normal: bool) -> bool:
+def _affirms(state: str, normal: bool) -> bool:
     """Say whether a sentence names something that can be seen: neither denied nor declared normal."""
     return state != "absent" and not normal
 
 
 def _said_otherwise(batch: "PairBatch", texts: list[str], positive: Tensor, vectors: Vectors) -> Tensor:
     """Return (S, B): the report has an affirmation from which the sentence follows."""
-    claims = [[s.text for s in report if affirms(s.state, s.normal)] for report in batch.reports]
+    claims = [[s.text for s in report if _affirms(s.state, s.normal)] for report in batch.reports]
     if not texts or not any(claims):
         return torch.zeros_like(positive)
     premises, told = _told([text for own in claims for text in own], claims, positive.device)

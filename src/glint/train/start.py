@@ -63,23 +63,26 @@ def _with_laterals(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str
 
     The neck counts its stages from the finest, so that those which were there move up.
     """
-    more = len(_laterals(own)) - len(_laterals(saved))
-    if more <= 0 or not _laterals(saved):
+    had, has = _laterals(saved), _laterals(own)
+    if not 0 < had < has:
         return saved
-    moved = {key: value for key, value in saved.items() if not key.startswith(LATERALS)}
-    for number in _laterals(saved):
-        for key in [key for key in saved if key.startswith(f"{LATERALS}{number}.")]:
-            moved[key.replace(f"{LATERALS}{number}.", f"{LATERALS}{number + more}.")] = saved[key]
-    for number in range(more):
-        moved[f"{LATERALS}{number}.1.weight"] = torch.zeros_like(own[f"{LATERALS}{number}.1.weight"])
-    return moved
+    silent = [f"{LATERALS}{number}.1.weight" for number in range(has - had)]
+    return {_moved_up(key, has - had): value for key, value in saved.items()} | {
+        key: torch.zeros_like(own[key]) for key in silent
+    }
 
 
-def _laterals(tensors: dict[str, Tensor]) -> list[int]:
-    """Return the numbers of the stages that join the neck of a ConvNet."""
-    return sorted(
-        {int(key.removeprefix(LATERALS).split(".")[0]) for key in tensors if key.startswith(LATERALS)}
-    )
+def _moved_up(key: str, more: int) -> str:
+    """Return the name of a weight behind `more` finer stages."""
+    if not key.startswith(LATERALS):
+        return key
+    number, rest = key.removeprefix(LATERALS).split(".", 1)
+    return f"{LATERALS}{int(number) + more}.{rest}"
+
+
+def _laterals(tensors: dict[str, Tensor]) -> int:
+    """Return how many stages join the neck of a ConvNet; 0 for other encoders."""
+    return len({key.removeprefix(LATERALS).split(".")[0] for key in tensors if key.startswith(LATERALS)})
 
 
 def _channels(volume: VolumeConfig | None) -> list[object]:
