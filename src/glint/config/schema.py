@@ -157,8 +157,8 @@ class LossConfig(Settings):
     """Hinges on matched affirmative pairs: not more than rho_max open, at least one patch open."""
     gate_mix: float = Field(0.0, ge=0)
     """Weight of the agreement between the gates of mixed images and those of the images they were mixed of; 0: none is
-    mixed. For models whose gates have opened (docs/results.md, "Mixed images"). Half as many images again are encoded in
-    a step."""
+    mixed. For models whose gates have opened (docs/results.md, "Mixed images"). Half as many images again are encoded
+    in a step."""
     rho_max: float = Field(0.3, gt=0, le=1)
     rho_min: float = Field(0.5, ge=0, le=1)
     polarity: float = Field(0.5, ge=0)
