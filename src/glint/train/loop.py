@@ -15,6 +15,7 @@ from glint.model.vision.registry import resolve_vision
 from glint.model.vision.tuning import levels_learn
 from glint.train import checkpoint
 from glint.train.log import RunLog
+from glint.train.memory import keep_freed_memory
 from glint.train.optim import build_optimizer, rate_table
 from glint.train.precision import autocast, resolve
 from glint.train.run import Stopped, export, open_run, stop_signals
@@ -106,6 +107,8 @@ def fit(
     cfg: GlintConfig, task: Task, data: PairDataset, val: Iterable[PairBatch], run: Path, result: Path
 ) -> Path:
     """Train a task until `train.steps` and export it to `result`."""
+    if cfg.train.device == "cpu":
+        keep_freed_memory()
     for module in task.modules():
         module.to(cfg.train.device)
     optimizer = build_optimizer(task.parameters(), cfg.optim, task.trained.values())
