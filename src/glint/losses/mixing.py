@@ -1,6 +1,7 @@
 """Mixed images: the gates of an image with a box of another in it are put together in the same way.
 
-    x' = x_a outside of the box, x_b inside      target_s = g_s(x_a) outside, g_s(x_b) inside; 0 where a report lacks s
+    x' = x_a outside of the box, x_b inside
+    target_s = h_s(x_a) outside, h_s(x_b) inside; 0 where a report lacks s      h = min(1, g / peak of g)
     L_mix = mean over sentences s that either report affirms, patches p, of BCE(g_sp(x'), target_sp)
 
 A gate that opens beside a finding, because the patch sees it from there, is wrong here: what was seen is gone, or lies
@@ -21,6 +22,8 @@ from glint.model.align import Aligner, Patches, Sentences
 
 SIDES = (0.3, 0.7)
 """Least and largest side of a box, as a share of the token grid."""
+PEAK = 4
+"""Patches that make the peak of a gate: one alone may be an accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def mixed_gate_loss(
     sentences = Sentences(sentences.values.detach(), queries)
     with torch.no_grad():
         outside, within = (
-            align.gates(sentences, image, compared) * own.T[compared.T][:, None]
+            relative_to_peak(align.gates(sentences, image, compared)) * own.T[compared.T][:, None]
             for image, own in zip((first, second), told, strict=True)
         )
         row = compared.T.nonzero()[:, 0]
@@ -116,3 +119,13 @@ def mixed_gate_loss(
     loss = F.binary_cross_entropy(align.gates(sentences, mixed, compared), target, reduction="none")
     valid = mixed.valid[row]
     return (loss * valid).sum() / valid.sum().clamp_min(1)  # hidden patches may leave nothing but padding
+
+
+def relative_to_peak(gate_KP: Tensor) -> Tensor:
+    """Return gates (K, P) of sentences that are true, relative to the mean of their PEAK widest open patches.
+
+    Somewhere the gate of a true sentence is open, all the way. The score alone does not ask for it: a lung is so large
+    that its patches outweigh the null answer at a twentieth, and no threshold would then fit lungs and nodules.
+    """
+    peak = gate_KP.topk(min(PEAK, gate_KP.shape[1]), dim=1).values.mean(1, keepdim=True)
+    return (gate_KP / peak.clamp_min(1e-6)).clamp(max=1)
