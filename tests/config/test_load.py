@@ -62,6 +62,12 @@ def test_load_config__reports_all_problems_at_once(tmp_path: Path):
     assert caught.value.exit_status == 2
 
 
+def test_load_config__denials_have_one_reader():
+    with pytest.raises(ConfigError, match=r"set loss\.polarity=0"):
+        load_config(None, ["text.negation=rules"])
+    assert load_config(None, ["text.negation=rules", "loss.polarity=0"]).text.negation == "rules"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

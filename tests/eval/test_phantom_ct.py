@@ -101,7 +101,6 @@ class ScanSeer:
         volume = VolumeConfig(spacing_mm=(SPACING,) * 3, crop=(16, 24, 28), windows_hu=((-1000, 1000),))
         align = SimpleNamespace(dim=1, gate_dim=1, type="gated")
         self.cfg = SimpleNamespace(data=SimpleNamespace(volume=volume), align=align)
-        self.calibration = torch.tensor([1.0, 0.0])
         self.meaning, self.noise = meaning, noise
         self.generator = torch.Generator().manual_seed(3)
 
@@ -116,6 +115,9 @@ class ScanSeer:
     def project(self, tokens: torch.Tensor, valid: torch.Tensor | None) -> Patches:
         assert valid is not None
         return Patches(tokens, None, valid)
+
+    def calibrated(self, raw: torch.Tensor, queries: list[str]) -> torch.Tensor:
+        return raw.sigmoid()
 
     def align_patches(self, patches: Patches, queries: list[str]) -> Any:
         hu = patches.values[..., 0] * 2000 - 1000

@@ -75,7 +75,6 @@ class HUModel:
     def __init__(self, **volume: Any) -> None:
         self.cfg = GlintConfig.model_validate({"data": {"volume": CT | volume}})
         self.vision = Voxels()
-        self.calibration = torch.tensor([1.0, 0.0])
         self.asked: list[int] = []
 
     def project(self, tokens: Tensor, valid: Tensor | None) -> Patches:
@@ -87,6 +86,9 @@ class HUModel:
         gate = ((patches.values[..., 0] - self.opens) / self.width).clamp(0, 1) * patches.valid
         maps = gate[None].expand(len(queries), -1, -1)
         return SimpleNamespace(scores=maps.sum(-1) / (1 + maps.sum(-1)), maps=maps, evidence=maps)
+
+    def calibrated(self, raw: Tensor, queries: list[str]) -> Tensor:
+        return raw.sigmoid()
 
 
 @pytest.fixture

@@ -58,9 +58,11 @@ def test_one_window__answers_as_the_model_does(
     np.testing.assert_allclose(evidence.reshape(5, -1), expected.evidence_SBP[:, 0], atol=1e-6)
     thresholds = torch.tensor([0.01, 0.2, 0.5])
     with torch.inference_mode():
-        patches = model.project(model.vision(pixels).tokens, valid)
-        by_masks = model.mask_scores(patches, QUERIES, thresholds)
-    np.testing.assert_allclose(encoded.mask_scores(QUERIES, thresholds), by_masks[..., 0], atol=1e-6)
+        found = model.align_patches(model.project(model.vision(pixels).tokens, valid), QUERIES)
+        by_masks = model.mask_scores(found, QUERIES, thresholds)
+    raw, masks = encoded.raw_scores(QUERIES, thresholds)
+    np.testing.assert_allclose(raw, found.scores[:, 0], atol=1e-6)
+    np.testing.assert_allclose(masks, by_masks[..., 0], atol=1e-6)
 
 
 def test_windows__do_not_change_answers_of_a_local_model(

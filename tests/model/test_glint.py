@@ -40,6 +40,20 @@ def test_predict__does_not_depend_on_the_other_queries(model: GlintModel) -> Non
     assert float(every.scores_SB.max()) <= 1
 
 
+def test_predict__a_denial_that_rules_read_scores_one_minus_what_it_denies() -> None:
+    torch.manual_seed(0)
+    text = CFG.text.model_copy(update={"negation": "rules"})
+    ruled = GlintModel(CFG.model_copy(update={"text": text})).eval()
+    queries = ["Pleural effusion.", "No pleural effusion.", "Negative for pleural effusion.", "Normal heart."]
+    queries += ["Positive for pleural effusion."]
+    found = ruled.predict(torch.rand(2, 1, 64, 64), None, queries)
+    claim, denial, other, normal, positive = found.scores_SB
+    torch.testing.assert_close(denial, 1 - claim)
+    torch.testing.assert_close(other, 1 - positive)
+    assert not torch.allclose(normal, 1 - claim), "a statement of normality is a sentence of its own"
+    assert torch.equal(found.maps_SBP[0], found.maps_SBP[1]), "the map shows where it would be"
+
+
 def test_save_model__round_trip_is_exact(model: GlintModel, tmp_path: Path) -> None:
     save_model(model, tmp_path, "# card\n")
     again = load_model(tmp_path)

@@ -12,7 +12,7 @@ from glint.phantom.report import write_report
 from glint.phantom.schema import KINDS, Finding
 from glint.text.clauses import analyse, state_at
 from glint.text.sections import split_sentences
-from glint.text.semantics import flip_polarity, read_sentence, sentences, split_report
+from glint.text.semantics import flip_polarity, read_sentence, sentences, split_report, without_denial
 
 GOLD = yaml.safe_load(Path(__file__).with_name("semantics_gold.yaml").read_text(encoding="utf-8"))
 STATES = [(text, state) for state, texts in GOLD["states"].items() for text in texts]
@@ -131,3 +131,18 @@ def _finding(kind: str, rng: Random) -> Finding:
     size = {"nodule": rng.uniform(6, 30), "mass": rng.uniform(31, 80)}.get(kind, 0.0)
     severity = rng.choice(["small", "moderate", "large"])
     return Finding(kind, "midline" if kind == "cardiomegaly" else side, location, severity, size)
+
+
+@pytest.mark.parametrize(
+    ("text", "about", "denies"),
+    [
+        ("No pleural effusion.", "Pleural effusion.", True),
+        ("A pneumothorax is not seen.", "A pneumothorax is seen.", True),
+        ("Nothing suggests a mass.", "Nothing suggests a mass.", True),  # read, but not rewritten
+        ("There is a mass.", "There is a mass.", False),
+        ("Possible consolidation.", "Possible consolidation.", False),
+        ("The lungs are clear.", "The lungs are clear.", False),  # a sentence of its own
+    ],
+)
+def test_without_denial__what_a_sentence_is_about(text: str, about: str, denies: bool) -> None:
+    assert without_denial(text) == (about, denies)

@@ -100,6 +100,9 @@ class TextConfig(Settings):
     Vectors of "left" and "right" sentences are nearly the same otherwise. Frozen encoders only."""
     adapter_hidden: int = Field(512, ge=0)
     """Hidden width of the trainable residual MLP on top of the sentence vector; 0 leaves it out."""
+    negation: Literal["encoder", "rules"] = "encoder"
+    """Who understands "no". encoder: the sentence encoder and the MLP, which loss.polarity teaches. rules: glint.text
+    finds denials; what they deny is scored, and they score one minus that. Needs loss.polarity=0."""
 
     @field_validator("max_tokens")
     @classmethod
@@ -254,3 +257,12 @@ class GlintConfig(Settings):
     optim: OptimConfig = OptimConfig()  # pyright: ignore[reportCallIssue]
     train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
     pretrain: PretrainConfig = PretrainConfig()  # pyright: ignore[reportCallIssue]
+
+    @model_validator(mode="after")
+    def _denials_have_one_reader(self) -> "GlintConfig":
+        if self.text.negation == "rules" and (self.loss.polarity > 0 or self.loss.negated == "contrast"):
+            raise ValueError(
+                "text.negation=rules encodes a denial as what it denies, so that nothing can be learnt from denials: "
+                "set loss.polarity=0 and loss.negated=polarity, or text.negation=encoder"
+            )
+        return self

@@ -35,8 +35,8 @@ from glint.text.semantics import sentences
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
 MIN_SENTENCES = 20
-MASK_SENTENCES = 1000
-"""So many sentences, spread evenly over all of them, tell the threshold of masks."""
+MOST_SENTENCES = {False: 2000, True: 250}
+"""Of radiographs, and of volumes, where a sentence costs more: so many are asked, spread evenly over all of them."""
 MASK_THRESHOLDS = tuple(float(each) for each in 1 / (1 + np.exp(-np.linspace(-4, 2, 13))))
 """0.018 to 0.88, evenly in their logits."""
 RIDGE = 1e-4
@@ -77,13 +77,16 @@ def calibrate(folder: str | Path, data: str | Path, *, split: str = "val", limit
         raise UsageError("only a model folder can be calibrated", where=str(folder), expected="a folder")
     studies = read_manifest(Path(data) / "manifest.parquet", split)
     studies = studies[:limit] if limit else studies
+    model = load_model(folder)
     texts, matched = affirmed_pairs(studies)
     if len(texts) < MIN_SENTENCES or len(studies) < 2:
         raise DataError(
             f"{len(texts)} different affirming sentences in {len(studies)} studies are too few to calibrate",
             expected=f"at least {MIN_SENTENCES}",
         )
-    whole, masks = score_pairs(load_model(folder), studies, texts, matched)
+    most = MOST_SENTENCES[model.cfg.data.volume is not None]
+    asked = np.linspace(0, len(texts) - 1, min(len(texts), most)).astype(int)
+    whole, masks = score_pairs(model, studies, [texts[i] for i in asked], matched[asked])
     found = Calibration(*platt(whole), best_threshold(masks.scores, masks.matched))
     save_calibration(Path(folder), found.scale, found.offset, found.mask_threshold)
     return found
@@ -102,24 +105,20 @@ def score_pairs(
         matched: (S, B).
 
     Returns:
-        Pairs (S, B); and MASK_SENTENCES of the sentences scored by masks at MASK_THRESHOLDS, (T, S', B).
+        Pairs (S, B); and the same scored by masks at MASK_THRESHOLDS, (T, S, B).
     """
-    chosen = np.linspace(0, len(texts) - 1, min(len(texts), MASK_SENTENCES)).astype(int)
-    parts = list(_asked(model, studies, texts, [texts[i] for i in chosen]))
+    parts = list(_asked(model, studies, texts))
     whole, by_masks = (np.concatenate(each, axis=-1).astype(np.float64) for each in zip(*parts, strict=True))
-    return Pairs(whole, matched), Pairs(by_masks, matched[chosen])
+    return Pairs(whole, matched), Pairs(by_masks, matched)
 
 
-def _asked(
-    model: GlintModel, studies: Sequence[Study], texts: list[str], for_masks: list[str]
-) -> Iterator[tuple[Floats, Floats]]:
-    """Yield scores before calibration (S, b) and scores from masks (T, S', b) of some images after the others."""
+def _asked(model: GlintModel, studies: Sequence[Study], texts: list[str]) -> Iterator[tuple[Floats, Floats]]:
+    """Yield scores before calibration (S, b) and scores from masks (T, S, b) of some images after the others."""
     thresholds = torch.tensor(MASK_THRESHOLDS)
     if model.cfg.data.volume is not None:
         for study in studies:
-            scan = encode_scan(model, read_volume(study.image))
-            raw = np.concatenate([part.raw for part in scan.ask(texts)])
-            yield raw[:, None], scan.mask_scores(for_masks, thresholds)[..., None]
+            raw, by_masks = encode_scan(model, read_volume(study.image)).raw_scores(texts, thresholds)
+            yield raw[:, None], by_masks[..., None]
         return
     batch = BATCHES[False]
     for start in range(0, len(studies), batch):
@@ -127,8 +126,8 @@ def _asked(
         images, fits = load_pixels(paths, model.cfg.data.size_px)
         valid = np.stack([np.asarray(fit.valid_patches(model.vision.patch[-1])).reshape(-1) for fit in fits])
         patches = model.project(model.vision(images).tokens, torch.from_numpy(valid))
-        scores = model.align_patches(patches, texts).scores
-        yield scores.numpy(), model.mask_scores(patches, for_masks, thresholds).numpy()
+        found = model.align_patches(patches, texts)
+        yield found.scores.numpy(), model.mask_scores(found, texts, thresholds).numpy()
 
 
 def best_threshold(scores: Array, matched: NDArray[np.bool_]) -> float:

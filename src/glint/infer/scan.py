@@ -45,8 +45,6 @@ class VolumeModel(Protocol):
     def cfg(self) -> GlintConfig: ...  # noqa: D102
     @property
     def vision(self) -> Any: ...  # noqa: D102
-    @property
-    def calibration(self) -> Tensor: ...  # noqa: D102
 
     def project(self, tokens: Tensor, valid: Tensor | None) -> Any:
         """Return glint.model.align.Patches of tokens (B, P, C); `valid` (B, P) is False on padding."""
@@ -56,8 +54,12 @@ class VolumeModel(Protocol):
         """Return scores (S, B), maps and evidence (S, B, P)."""
         ...
 
-    def mask_scores(self, patches: Any, queries: list[str], thresholds: Tensor) -> Tensor:
-        """Return scores (T, S, B) from masks at thresholds."""
+    def calibrated(self, raw: Tensor, queries: list[str]) -> Tensor:
+        """Return scores in [0, 1] of raw ones (S,)."""
+        ...
+
+    def mask_scores(self, found: Any, queries: list[str], thresholds: Tensor) -> Tensor:
+        """Return scores (T, S, B) from masks at thresholds; `found` is what `align_patches` returned."""
         ...
 
 
@@ -108,23 +110,26 @@ class EncodedScan:
             yield self._ask(list(queries[start : start + size]))
 
     @torch.inference_mode()
-    def mask_scores(self, queries: Sequence[str], thresholds: Tensor) -> Maps:
-        """Return (T, S): scores from nothing but masks at thresholds, at the place that each query points at."""
-        size, parts = queries_at_once(len(self._places)), list[Maps]()
+    def raw_scores(self, queries: Sequence[str], thresholds: Tensor) -> tuple[Maps, Maps]:
+        """Return what calibration needs: scores before it (S,), and from nothing but masks at thresholds (T, S)."""
+        size = queries_at_once(len(self._places))
+        raw, masks = list[Maps](), list[Maps]()
         for start in range(0, len(queries), size):
             texts = list(queries[start : start + size])
-            peaks = self._peaks(self._maps(self._model.align_patches(self._patches, texts).evidence))
-            scores = self._model.mask_scores(self._patches, texts, thresholds)
-            parts.append(np.stack([_at(self._merged(each[..., None]), peaks) for each in scores]))
-        return np.concatenate(parts, axis=1)
+            found = self._model.align_patches(self._patches, texts)
+            by_masks = self._model.mask_scores(found, texts, thresholds)
+            weights = self._weights_at(self._peaks(self._maps(found.evidence)))
+            raw.append((found.scores.float() * weights).sum(-1).cpu().numpy())
+            masks.append((by_masks.float() * weights).sum(-1).cpu().numpy())
+        return np.concatenate(raw), np.concatenate(masks, axis=1)
 
     @torch.inference_mode()
     def _ask(self, queries: list[str]) -> Found:
         found = self._model.align_patches(self._patches, queries)
         maps, evidence = self._maps(found.maps), self._maps(found.evidence)
-        raw = _at(self._merged(found.scores[..., None]), self._peaks(evidence))
-        scale, offset = self._model.calibration.cpu()
-        return Found(raw, (scale * torch.from_numpy(raw) + offset).sigmoid().numpy(), maps, evidence)
+        raw = (found.scores.float() * self._weights_at(self._peaks(evidence))).sum(-1)
+        scores = self._model.calibrated(raw, queries)
+        return Found(raw.cpu().numpy(), scores.cpu().numpy(), maps, evidence)
 
     def _maps(self, each: Tensor) -> Maps:
         return self._merged(each).reshape(-1, *self.windows.grid).clip(0, 1)
@@ -133,16 +138,17 @@ class EncodedScan:
         """Return (S,) the valid patch where the smoothed evidence is highest."""
         return np.where(self.valid, smoothed(evidence), -1).reshape(len(evidence), -1).argmax(1)
 
+    def _weights_at(self, peaks: NDArray[np.intp]) -> Tensor:
+        """Return (S, W): how much each window weighs in the patch of each query."""
+        flat = self._places.reshape(self._weights.shape)
+        rows = [torch.where(flat == int(peak), self._weights, 0.0).sum(-1) for peak in peaks]
+        return torch.stack(rows)
+
     def _merged(self, each: Tensor) -> Maps:
-        """Average the windows (S, W, P or 1) in each place: (S, Zp * Yp * Xp), 0 where nothing is valid."""
+        """Average the windows (S, W, P) in each place: (S, Zp * Yp * Xp), 0 where nothing is valid."""
         total = torch.zeros(len(each), self.valid.size, device=each.device)
         total.index_add_(1, self._places, (each.float() * self._weights).flatten(1))
         return total.cpu().numpy()
-
-
-def _at(values: Maps, places: NDArray[np.intp]) -> Maps:
-    """Return (S,) of values (S, P)."""
-    return values[np.arange(len(values)), places]
 
 
 def encode_scan(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glint.config.schema import GlintConfig
-from glint.model.align import Aligner, Alignment, Patches
+from glint.model.align import Aligner, Alignment, Patches, Sentences
 from glint.model.masks import mask_scores, recentred
 from glint.model.text import TextEncoder
 from glint.model.vision.registry import build_vision, input_grid
@@ -76,9 +76,15 @@ class GlintModel(nn.Module):
         self.eval()
         features = self.vision(images)
         alignment = self.align_features(features.tokens, valid, queries)
-        scale, offset = self.calibration
-        scores = (scale * alignment.scores + offset).sigmoid()
+        scores = self.calibrated(alignment.scores, queries)
         return Prediction(scores, alignment.maps, alignment.evidence, features.grid)
+
+    def calibrated(self, raw: Tensor, queries: list[str]) -> Tensor:
+        """Return scores in [0, 1] of raw ones, (S, B) or (S,); denials that rules read: one minus what they deny."""
+        scale, offset = self.calibration
+        scores = (scale * raw + offset).sigmoid()
+        denies = torch.tensor(self.text.read(queries)[1], device=raw.device)
+        return torch.where(denies.reshape(-1, *[1] * (raw.ndim - 1)), 1 - scores, scores)
 
     def align_features(self, tokens: Tensor, valid: Tensor | None, queries: list[str]) -> Alignment:
         """Align encoded images (B, P, C) with queries."""
@@ -90,17 +96,24 @@ class GlintModel(nn.Module):
 
     def align_patches(self, patches: Patches, queries: list[str]) -> Alignment:
         """Align projected images with queries."""
-        found, _ = self._aligned(patches, queries)
+        found = self.align.all_pairs(self._sentences(queries), patches)
         return replace(found, maps=recentred(found.maps, self.mask_threshold))
 
-    def mask_scores(self, patches: Patches, queries: list[str], thresholds: Tensor) -> Tensor:
-        """Score images by nothing but masks at thresholds (T,) of maps that are not recentred: (T, S, B)."""
-        found, null_S = self._aligned(patches, queries)
-        return mask_scores(found, null_S, self.cfg.align.eps0, thresholds)
+    def mask_scores(self, found: Alignment, queries: list[str], thresholds: Tensor) -> Tensor:
+        """Score images by nothing but masks: (T, S, B).
 
-    def _aligned(self, patches: Patches, queries: list[str]) -> tuple[Alignment, Tensor]:
-        sentences = self.align.project_text(self.text.encode(queries).to(patches.values.device))
-        return self.align.all_pairs(sentences, patches), self.align.null_scores(sentences)
+        Args:
+            found: What `align_patches` returned for the queries.
+            queries: S texts.
+            thresholds: (T,) of maps before they are recentred, as `mask_threshold` is.
+        """
+        null_S = self.align.null_scores(self._sentences(queries))
+        return mask_scores(
+            found, null_S, self.cfg.align.eps0, recentred(thresholds, self.mask_threshold.cpu())
+        )
+
+    def _sentences(self, queries: list[str]) -> Sentences:
+        return self.align.project_text(self.text.encode(queries).to(self.calibration.device))
 
 
 def pool_valid(valid_px: Tensor, patch: tuple[int, ...]) -> Tensor:

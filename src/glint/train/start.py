@@ -20,7 +20,7 @@ LATERALS = "vision.laterals."
 def resolve_start(cfg: GlintConfig) -> GlintConfig:
     """Return the recipe with encoders and gate of the model in `train.start`; as it is when there is none.
 
-    Settings that the recipe itself gives in `vision.arch` win: parts that they add start anew.
+    Settings that the recipe itself gives in `vision.arch`, and its `text.negation`, win: parts that are new start anew.
 
     Raises:
         UsageError: There is no such model.
@@ -33,7 +33,8 @@ def resolve_start(cfg: GlintConfig) -> GlintConfig:
     there = load_recipe(cfg.train.start)
     align = cfg.align.model_copy(update={name: getattr(there.align, name) for name in SHAPES})
     vision = there.vision.model_copy(update={"arch": there.vision.arch | cfg.vision.arch})
-    return cfg.model_copy(update={"vision": vision, "text": there.text, "align": align})
+    text = there.text.model_copy(update={"negation": cfg.text.negation})
+    return cfg.model_copy(update={"vision": vision, "text": text, "align": align})
 
 
 def load_start(model: "GlintModel", name: str) -> None:
