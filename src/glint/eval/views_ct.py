@@ -11,7 +11,7 @@ from glint.eval.cases import Case
 from glint.eval.subject import Mask
 from glint.eval.views import Array, Floats, Predictor
 from glint.eval.volume_metrics import average_precision, parts_found
-from glint.infer.places import peak_voxel
+from glint.infer.places import peak_voxel, smoothed
 from glint.infer.refine import GuidedFilter
 from glint.infer.scan import EncodedScan, VolumeModel, encode_scan
 from glint.io.volume import read_volume
@@ -40,7 +40,8 @@ class ScanView:
     def point(self, row: int) -> tuple[int, ...]:
         """See View: (z, y, x)."""
         grid = self.encoded.volume.chain.native
-        return peak_voxel(self.evidence[row].reshape(self.encoded.windows.grid), self.encoded.tokens, grid)
+        evidence = self.evidence[row].reshape(self.encoded.windows.grid)
+        return peak_voxel(smoothed(evidence), self.encoded.tokens, grid)
 
     @property
     def patch_px(self) -> float:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -73,16 +75,16 @@ def smoothed(evidence: Floats) -> Floats:
     return ndimage.gaussian_filter(evidence, sigma, mode="nearest")
 
 
-def peak_voxel(evidence: Floats, tokens: VoxelGrid, native: VoxelGrid) -> Triple:
-    """Return the voxel (z, y, x) of the scan where the smoothed evidence (Zp, Yp, Xp) is highest."""
-    smooth = smoothed(evidence)
+def peak_voxel(smooth: Floats, tokens: VoxelGrid, native: VoxelGrid) -> Triple:
+    """Return the voxel (z, y, x) of the scan where `smoothed` evidence (Zp, Yp, Xp) is highest."""
     centre = np.unravel_index(int(smooth.argmax()), smooth.shape)
     # A patch is large: the peak between patches is found on a finer grid around the best one.
     low = [max(0, int(c) - 2) for c in centre]
     high = [min(side, int(c) + 3) for c, side in zip(centre, smooth.shape, strict=True)]
     part = smooth[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    axes = [np.arange((n - 1) * FINE + 1) / FINE for n in part.shape]
-    fine = ndimage.map_coordinates(part, np.meshgrid(*axes, indexing="ij"), order=1)
+    steps = [(n - 1) * FINE + 1 for n in part.shape]
+    batch = torch.from_numpy(part)[None, None]
+    fine = F.interpolate(batch, steps, mode="trilinear", align_corners=True)[0, 0].numpy()
     fine = ndimage.gaussian_filter(fine, SMOOTHING_TOKENS * FINE, mode="nearest")
     best = np.array(np.unravel_index(int(fine.argmax()), fine.shape)) / FINE + low
     z, y, x = np.rint(native.to_index(tokens.to_lps(best[None]))[0]).astype(int)

@@ -72,12 +72,14 @@ class Found:
         scores: (S,) calibrated, 0 to 1.
         maps: (S, Zp, Yp, Xp) localisation maps in [0, 1] on the token grid.
         evidence: (S, Zp, Yp, Xp) what each place adds to the score.
+        smooth: The same, smoothed: queries point at its peak.
     """
 
     raw: Maps
     scores: Maps
     maps: Maps
     evidence: Maps
+    smooth: Maps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +120,7 @@ class EncodedScan:
             texts = list(queries[start : start + size])
             found = self._model.align_patches(self._patches, texts)
             by_masks = self._model.mask_scores(found, texts, thresholds)
-            weights = self._weights_at(self._peaks(self._maps(found.evidence)))
+            weights = self._weights_at(smoothed(self._maps(found.evidence)))
             raw.append((found.scores.float() * weights).sum(-1).cpu().numpy())
             masks.append((by_masks.float() * weights).sum(-1).cpu().numpy())
         return np.concatenate(raw), np.concatenate(masks, axis=1)
@@ -127,19 +129,17 @@ class EncodedScan:
     def _ask(self, queries: list[str]) -> Found:
         found = self._model.align_patches(self._patches, queries)
         maps, evidence = self._maps(found.maps), self._maps(found.evidence)
-        raw = (found.scores.float() * self._weights_at(self._peaks(evidence))).sum(-1)
+        smooth = smoothed(evidence)
+        raw = (found.scores.float() * self._weights_at(smooth)).sum(-1)
         scores = self._model.calibrated(raw, queries)
-        return Found(raw.cpu().numpy(), scores.cpu().numpy(), maps, evidence)
+        return Found(raw.cpu().numpy(), scores.cpu().numpy(), maps, evidence, smooth)
 
     def _maps(self, each: Tensor) -> Maps:
         return self._merged(each).reshape(-1, *self.windows.grid).clip(0, 1)
 
-    def _peaks(self, evidence: Maps) -> NDArray[np.intp]:
-        """Return (S,) the valid patch where the smoothed evidence is highest."""
-        return np.where(self.valid, smoothed(evidence), -1).reshape(len(evidence), -1).argmax(1)
-
-    def _weights_at(self, peaks: NDArray[np.intp]) -> Tensor:
-        """Return (S, W): how much each window weighs in the patch of each query."""
+    def _weights_at(self, smooth: Maps) -> Tensor:
+        """Return (S, W): how much each window weighs in the valid patch where smoothed evidence is highest."""
+        peaks = np.where(self.valid, smooth, -1).reshape(len(smooth), -1).argmax(1)
         flat = self._places.reshape(self._weights.shape)
         rows = [torch.where(flat == int(peak), self._weights, 0.0).sum(-1) for peak in peaks]
         return torch.stack(rows)

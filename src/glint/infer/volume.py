@@ -89,10 +89,10 @@ def predict_volume(
     locate = None if task == "classify" else _Locator(encoded, options)
     results: list[VolumeAnswer] = []
     for found in encoded.ask(texts):
-        for score, cells, evidence in zip(found.scores.tolist(), found.maps, found.evidence, strict=True):
+        for score, cells, smooth in zip(found.scores.tolist(), found.maps, found.smooth, strict=True):
             text = texts[len(results)]
             results.append(
-                VolumeAnswer(text, score) if locate is None else locate(text, score, cells, evidence)
+                VolumeAnswer(text, score) if locate is None else locate(text, score, cells, smooth)
             )
     return VolumeAnswers(
         task,
@@ -117,11 +117,11 @@ class _Locator:
         z, y, x = (n // t for n, t in zip(encoded.volume.grid.shape, encoded.windows.grid, strict=True))
         self.refine = GuidedFilter(encoded.volume, (z, y, x)).refine if options.refine == "guided" else None
 
-    def __call__(self, text: str, score: float, cells: Floats, evidence: Floats) -> VolumeAnswer:
+    def __call__(self, text: str, score: float, cells: Floats, smooth: Floats) -> VolumeAnswer:
         scan = self.encoded.volume
         native = scan.chain.native
         shown = cells if self.refine is None else self.refine(cells)
-        voxel = peak_voxel(evidence, self.encoded.tokens, native)
+        voxel = peak_voxel(smooth, self.encoded.tokens, native)
         mask = mask_above(shown, scan.chain, self.options.threshold, self.options.min_ml, voxel)
         found = place(mask, native, self.midline_mm)
         x, y, z = native.to_lps(np.array([voxel], dtype=np.float64))[0].tolist()
