@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from glint.config.schema import GlintConfig
-from glint.data.manifest import read_manifest
+from glint.data.manifest import Study, read_manifest
 from glint.errors import DataError
 from glint.eval.calibrate import (
     MASK_THRESHOLDS,
@@ -17,6 +17,7 @@ from glint.eval.calibrate import (
     best_threshold,
     calibrate,
     platt,
+    said_otherwise,
     score_pairs,
 )
 from glint.model.align import Alignment
@@ -106,3 +107,28 @@ def test_score_pairs__of_scans(tiny_ct_cfg: GlintConfig, ct_manifest: Path) -> N
     again, others = score_pairs(model, studies, texts, matched)
     np.testing.assert_allclose(again.scores, whole.scores)
     np.testing.assert_allclose(others.scores, masks.scores, atol=1e-3)
+
+
+def test_pairs__what_reports_say_in_other_words_is_not_unmatched(
+    tmp_path: Path, tiny_cfg: GlintConfig
+) -> None:
+    reports = (
+        "There is a left pleural effusion.",
+        "Left pleural effusion. The left lung is visible.",
+        "No pneumothorax.",
+    )
+    studies: list[Study] = []
+    for number, text in enumerate(reports):
+        path = tmp_path / f"{number}.txt"
+        path.write_text(text)
+        studies.append(Study(f"{number}", "val", tmp_path / "image.dcm", path, f"{number}"))
+    texts, matched = affirmed_pairs(studies)
+    assert texts == ["Left pleural effusion.", "There is a left pleural effusion."], (
+        "sentences that affirm a finding"
+    )
+    assert matched.tolist() == [[False, True, False], [True, False, False]]
+    same = said_otherwise(GlintModel(tiny_cfg), studies, texts)
+    assert same.tolist() == [[True, True, False], [True, True, False]]
+    left = Pairs(np.arange(6.0).reshape(2, 3), matched).among(matched | ~same)
+    assert left.scores.tolist() == [1, 2, 3, 5]
+    assert left.matched.tolist() == [True, False, True, False]

@@ -1,17 +1,19 @@
 """Gives scores and masks their scale without any label: from image-report pairs alone.
 
-Every sentence that affirms something, in a report of the validation split, is scored with its own image
-(matched) and with images whose reports do not contain it (unmatched). Platt scaling is fitted to tell the two
-apart with equal weight on both:
+Every sentence that affirms a finding, in a report of the validation split, is scored with its own image (matched) and
+with images whose reports do not contain it (unmatched). As in training, images whose report says the same in other
+words are left out (losses/claims.py): they would count what is true as unmatched. So are sentences on what every image
+shows. Platt scaling is fitted to tell the two apart with equal weight on both:
 
     P(matched | score s) = sigmoid(scale * s + offset)
 
-So 0.5 is where a sentence fits an image as well as not. An unmatched sentence may happen to be true: scores are
-therefore cautious, and not prevalences. Then the same pairs are scored by masks alone (model/masks.py): the threshold
-whose masks tell matched from unmatched best (area under the curve) becomes 0.5 of the maps. The truth tables and masks
+So 0.5 is where a sentence fits an image as well as not. An unmatched sentence may still happen to be true: scores are
+therefore cautious, and not prevalences. Then the same pairs are scored by masks alone (model/masks.py): a threshold
+whose masks tell matched from unmatched well (area under the curve) becomes 0.5 of the maps. The truth tables and masks
 of a phantom data set are never read here.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +30,10 @@ from glint.eval.views import BATCHES
 from glint.eval.views_cxr import load_pixels
 from glint.infer.scan import encode_scan
 from glint.io.volume import read_volume
+from glint.losses.claims import follows
 from glint.model.folder import load_model, save_calibration
 from glint.model.glint import GlintModel
+from glint.text.clauses import analyse
 from glint.text.semantics import sentences
 
 Array = NDArray[np.float64]
@@ -39,6 +43,8 @@ MOST_SENTENCES = {False: 2000, True: 250}
 """Of radiographs, and of volumes, where a sentence costs more: so many are asked, spread evenly over all of them."""
 MASK_THRESHOLDS = tuple(float(each) for each in 1 / (1 + np.exp(-np.linspace(-4, 2, 13))))
 """0.018 to 0.88, evenly in their logits."""
+PLATEAU = 0.01
+"""Areas under the curve that are no further apart are alike."""
 RIDGE = 1e-4
 """Weak pull of the standardised scale towards 0: perfectly separable scores have no finite optimum."""
 
@@ -49,6 +55,10 @@ class Pairs:
 
     scores: Array
     matched: NDArray[np.bool_]
+
+    def among(self, known: NDArray[np.bool_]) -> "Pairs":
+        """Return N pairs, (N,) or (T, N): those that are set in `known` (S, B)."""
+        return Pairs(self.scores[..., known], self.matched[known])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,9 @@ def calibrate(folder: str | Path, data: str | Path, *, split: str = "val", limit
         )
     most = MOST_SENTENCES[model.cfg.data.volume is not None]
     asked = np.linspace(0, len(texts) - 1, min(len(texts), most)).astype(int)
-    whole, masks = score_pairs(model, studies, [texts[i] for i in asked], matched[asked])
+    texts, matched = [texts[i] for i in asked], matched[asked]
+    known = matched | ~said_otherwise(model, studies, texts)
+    whole, masks = (pairs.among(known) for pairs in score_pairs(model, studies, texts, matched))
     found = Calibration(*platt(whole), best_threshold(masks.scores, masks.matched))
     save_calibration(Path(folder), found.scale, found.offset, found.mask_threshold)
     return found
@@ -102,7 +114,7 @@ def score_pairs(
         model: The model.
         studies: B studies.
         texts: S sentences.
-        matched: (S, B).
+        matched: (S, B) whose report has which.
 
     Returns:
         Pairs (S, B); and the same scored by masks at MASK_THRESHOLDS, (T, S, B).
@@ -131,26 +143,47 @@ def _asked(model: GlintModel, studies: Sequence[Study], texts: list[str]) -> Ite
 
 
 def best_threshold(scores: Array, matched: NDArray[np.bool_]) -> float:
-    """Return the one of MASK_THRESHOLDS whose scores (T, S, B) tell matched pairs from unmatched ones best.
+    """Return a threshold whose scores (T, S, B) tell matched pairs from unmatched ones well.
 
-    Among equals it is the one nearest to 0.5, so that maps which tell nothing stay as they are.
+    The area under the curve hardly changes over a wide range of thresholds, so that the best of them is an accident:
+    it is the middle, in logits, of the range around the best in which the area is within PLATEAU of it. Pairs may have
+    any shape. Maps that tell nothing stay as they are.
     """
     once = np.ones((1, matched.size))
-    areas = [float(auroc(once, each.ravel(), matched.ravel())[0]) for each in scores]
-    nearest = sorted(zip(MASK_THRESHOLDS, areas, strict=True), key=lambda pair: abs(pair[0] - 0.5))
-    return max(nearest, key=lambda pair: pair[1])[0]
+    areas = np.array([float(auroc(once, each.ravel(), matched.ravel())[0]) for each in scores])
+    if not np.ptp(areas) > PLATEAU:  # nothing to tell apart gives NaN
+        return 0.5
+    low = high = int(areas.argmax())
+    while low > 0 and areas[low - 1] >= areas.max() - PLATEAU:
+        low -= 1
+    while high + 1 < len(areas) and areas[high + 1] >= areas.max() - PLATEAU:
+        high += 1
+    ends = np.array([MASK_THRESHOLDS[low], MASK_THRESHOLDS[high]])
+    middle = float(np.log(ends / (1 - ends)).mean())
+    return 1 / (1 + math.exp(-middle))
 
 
 def affirmed_pairs(studies: Sequence[Study]) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return the affirming sentences of all reports, and which image's report (S, B) has which."""
+    """Return the sentences of all reports that affirm a finding, and which image's report (S, B) has which."""
     reports = [_affirmed(study) for study in studies]
     texts = sorted({text for report in reports for text in report})
     return texts, np.array([[text in report for report in reports] for text in texts])
 
 
+def said_otherwise(model: GlintModel, studies: Sequence[Study], texts: list[str]) -> NDArray[np.bool_]:
+    """Return (S, B): the report of the image affirms something from which the sentence follows."""
+    reports = [sorted(_affirmed(study)) for study in studies]
+    premises = sorted({text for report in reports for text in report})
+    place = {text: number for number, text in enumerate(premises)}
+    vectors = model.text.frozen_vectors
+    same = follows(texts, premises, vectors(texts), vectors(premises)).numpy()
+    return np.stack([same[:, [place[text] for text in report]].any(1) for report in reports], axis=1)
+
+
 def _affirmed(study: Study) -> frozenset[str]:
+    """Return the sentences that affirm a finding."""
     found = sentences(study.report.read_text(encoding="utf-8"))
-    return frozenset(s.text for s in found if s.state == "present")
+    return frozenset(s.text for s in found if s.state == "present" and analyse(s.text).mentions)
 
 
 def platt(pairs: Pairs) -> tuple[float, float]:
