@@ -11,7 +11,7 @@ from glint.io.limits import free_bytes
 from glint.io.voxel_grid import Triple
 
 GIB = 1 << 30
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 192 << 20
 """Maps of all patches that are held at once: so many queries are answered together."""
 MAPS_PER_QUERY = 6
 """Cosine, gate, logits, evidence ... of a query, all of the size of the patches of all windows."""
