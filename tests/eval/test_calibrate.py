@@ -88,6 +88,13 @@ def test_best_threshold__is_where_masks_hold_the_finding_and_nothing_else() -> N
     assert 0.12 <= best_threshold(scores.double().numpy(), np.eye(8, dtype=bool)) < 0.3
 
 
+def test_best_threshold__is_the_middle_of_those_that_tell_as_much() -> None:
+    matched = np.eye(20, dtype=bool)
+    scores = np.random.default_rng(0).random((len(MASK_THRESHOLDS), 20, 20))
+    scores[2:7] += 2 * matched  # all of these tell everything, the others nothing
+    assert best_threshold(scores, matched) == pytest.approx(MASK_THRESHOLDS[4])
+
+
 def test_best_threshold__of_maps_that_tell_nothing_is_a_half() -> None:
     alike = np.zeros((len(MASK_THRESHOLDS), 3, 4))
     assert best_threshold(alike, np.eye(3, 4, dtype=bool)) == 0.5
