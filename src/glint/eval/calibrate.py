@@ -91,7 +91,7 @@ def calibrate(folder: str | Path, data: str | Path, *, split: str = "val", limit
     texts, matched = affirmed_pairs(studies)
     if len(texts) < MIN_SENTENCES or len(studies) < 2:
         raise DataError(
-            f"{len(texts)} different sentences that affirm a finding, in {len(studies)} studies, are too few to calibrate",
+            f"{len(texts)} sentences that affirm a finding, in {len(studies)} studies, are too few to calibrate",
             expected=f"at least {MIN_SENTENCES} in 2",
         )
     most = MOST_SENTENCES[model.cfg.data.volume is not None]
