@@ -13,13 +13,14 @@ from glint.errors import DataError
 from glint.eval.calibrate import (
     MASK_THRESHOLDS,
     Pairs,
+    affirmed,
     affirmed_pairs,
     best_threshold,
     calibrate,
     platt,
-    said_otherwise,
     score_pairs,
 )
+from glint.losses.pairs import said_otherwise
 from glint.model.align import Alignment
 from glint.model.folder import load_model, save_model
 from glint.model.glint import GlintModel
@@ -105,7 +106,7 @@ def test_score_pairs__of_scans(tiny_ct_cfg: GlintConfig, ct_manifest: Path) -> N
     torch.manual_seed(0)
     studies = read_manifest(ct_manifest, "val")
     model = GlintModel(tiny_ct_cfg).eval()
-    texts, matched = affirmed_pairs(studies)
+    texts, matched = affirmed_pairs([affirmed(study) for study in studies])
     whole, masks = score_pairs(model, studies, texts, matched)
     assert masks.scores.shape == (len(MASK_THRESHOLDS), *masks.matched.shape)
     assert np.isfinite(masks.scores).all()
@@ -129,12 +130,14 @@ def test_pairs__what_reports_say_in_other_words_is_not_unmatched(
         path = tmp_path / f"{number}.txt"
         path.write_text(text)
         studies.append(Study(f"{number}", "val", tmp_path / "image.dcm", path, f"{number}"))
-    texts, matched = affirmed_pairs(studies)
+    claims = [affirmed(study) for study in studies]
+    texts, matched = affirmed_pairs(claims)
     assert texts == ["Left pleural effusion.", "There is a left pleural effusion."], (
         "sentences that affirm a finding"
     )
     assert matched.tolist() == [[False, True, False], [True, False, False]]
-    same = said_otherwise(GlintModel(tiny_cfg), studies, texts)
+    vectors = GlintModel(tiny_cfg).text.frozen_vectors
+    same = said_otherwise(texts, claims, vectors, torch.device("cpu")).numpy()
     assert same.tolist() == [[True, True, False], [True, True, False]]
     left = Pairs(np.arange(6.0).reshape(2, 3), matched).among(matched | ~same)
     assert left.scores.tolist() == [1, 2, 3, 5]

@@ -30,7 +30,7 @@ from glint.eval.views import BATCHES
 from glint.eval.views_cxr import load_pixels
 from glint.infer.scan import encode_scan
 from glint.io.volume import read_volume
-from glint.losses.claims import follows
+from glint.losses.pairs import said_otherwise
 from glint.model.folder import load_model, save_calibration
 from glint.model.glint import GlintModel
 from glint.text.clauses import analyse
@@ -88,7 +88,8 @@ def calibrate(folder: str | Path, data: str | Path, *, split: str = "val", limit
     studies = read_manifest(Path(data) / "manifest.parquet", split)
     studies = studies[:limit] if limit else studies
     model = load_model(folder)
-    texts, matched = affirmed_pairs(studies)
+    reports = [affirmed(study) for study in studies]
+    texts, matched = affirmed_pairs(reports)
     if len(texts) < MIN_SENTENCES or len(studies) < 2:
         raise DataError(
             f"{len(texts)} sentences that affirm a finding, in {len(studies)} studies, are too few to calibrate",
@@ -97,7 +98,8 @@ def calibrate(folder: str | Path, data: str | Path, *, split: str = "val", limit
     most = MOST_SENTENCES[model.cfg.data.volume is not None]
     asked = np.linspace(0, len(texts) - 1, min(len(texts), most)).astype(int)
     texts, matched = [texts[i] for i in asked], matched[asked]
-    known = matched | ~said_otherwise(model, studies, texts)
+    same = said_otherwise(texts, reports, model.text.frozen_vectors, torch.device("cpu"))
+    known = matched | ~same.numpy()
     whole, masks = (pairs.among(known) for pairs in score_pairs(model, studies, texts, matched))
     found = Calibration(*platt(whole), best_threshold(masks.scores, masks.matched))
     save_calibration(Path(folder), found.scale, found.offset, found.mask_threshold)
@@ -163,27 +165,16 @@ def best_threshold(scores: Array, matched: NDArray[np.bool_]) -> float:
     return 1 / (1 + math.exp(-middle))
 
 
-def affirmed_pairs(studies: Sequence[Study]) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return the sentences of all reports that affirm a finding, and which image's report (S, B) has which."""
-    reports = [_affirmed(study) for study in studies]
+def affirmed_pairs(reports: Sequence[Sequence[str]]) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return the `affirmed` sentences of all reports, and which image's report (S, B) has which."""
     texts = sorted({text for report in reports for text in report})
     return texts, np.array([[text in report for report in reports] for text in texts])
 
 
-def said_otherwise(model: GlintModel, studies: Sequence[Study], texts: list[str]) -> NDArray[np.bool_]:
-    """Return (S, B): the report of the image affirms something from which the sentence follows."""
-    reports = [sorted(_affirmed(study)) for study in studies]
-    premises = sorted({text for report in reports for text in report})
-    place = {text: number for number, text in enumerate(premises)}
-    vectors = model.text.frozen_vectors
-    same = follows(texts, premises, vectors(texts), vectors(premises)).numpy()
-    return np.stack([same[:, [place[text] for text in report]].any(1) for report in reports], axis=1)
-
-
-def _affirmed(study: Study) -> frozenset[str]:
-    """Return the sentences that affirm a finding."""
+def affirmed(study: Study) -> list[str]:
+    """Return the sentences of a report that affirm a finding, each once."""
     found = sentences(study.report.read_text(encoding="utf-8"))
-    return frozenset(s.text for s in found if s.state == "present" and analyse(s.text).mentions)
+    return sorted({s.text for s in found if s.state == "present" and analyse(s.text).mentions})
 
 
 def platt(pairs: Pairs) -> tuple[float, float]:

@@ -51,7 +51,8 @@ def find_pairs(batch: "PairBatch", vectors: Vectors, *, negated: bool, mask: boo
     texts, positive = _told([batch.sentences[i] for i in ordinary], reports, batch.owner.device)
     affirming = {batch.sentences[i] for i in ordinary if _affirms(batch.states[i], batch.normal[i])}
     affirm = torch.tensor([text in affirming for text in texts], dtype=torch.bool, device=positive.device)
-    same = _said_otherwise(batch, texts, positive, vectors) if mask else torch.zeros_like(positive)
+    claims = [[s.text for s in report if _affirms(s.state, s.normal)] for report in batch.reports]
+    same = said_otherwise(texts, claims, vectors, positive.device) if mask else torch.zeros_like(positive)
     return Pairs(texts, positive, same & affirm[:, None] & ~positive, affirm)
 
 
@@ -60,13 +61,21 @@ def _affirms(state: str, normal: bool) -> bool:
     return state != "absent" and not normal
 
 
-def _said_otherwise(batch: "PairBatch", texts: list[str], positive: Tensor, vectors: Vectors) -> Tensor:
-    """Return (S, B): the report has an affirmation from which the sentence follows."""
-    claims = [[s.text for s in report if _affirms(s.state, s.normal)] for report in batch.reports]
+def said_otherwise(
+    texts: list[str], claims: Sequence[Sequence[str]], vectors: Vectors, device: torch.device
+) -> Tensor:
+    """Return (S, B) bool: a report has an affirmation from which the sentence follows.
+
+    Args:
+        texts: S affirmative sentences.
+        claims: What each of B reports affirms.
+        vectors: Frozen vectors (n, E) of n sentences.
+        device: Where the result is.
+    """
     if not texts or not any(claims):
-        return torch.zeros_like(positive)
-    premises, told = _told([text for own in claims for text in own], claims, positive.device)
-    same = follows(texts, premises, vectors(texts), vectors(premises)).to(positive.device)
+        return torch.zeros(len(texts), len(claims), dtype=torch.bool, device=device)
+    premises, told = _told([text for own in claims for text in own], claims, device)
+    same = follows(texts, premises, vectors(texts), vectors(premises)).to(device)
     return same.float() @ told.float() > 0
 
 
