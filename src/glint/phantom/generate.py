@@ -30,7 +30,7 @@ from glint.phantom.spots import lung_outlines, make_spots
 from glint.phantom.study import PhantomStudy, make_study, set_up
 from glint.phantom.write import write_dicom, write_mask
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 """Raise it when the same seed gives other studies."""
 INVERTED_SHARE = 0.15
 MOST_SPOTS = 64

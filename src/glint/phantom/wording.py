@@ -82,6 +82,7 @@ def _fill(template: str, context: Context, rng: Random) -> str:
 def finish(text: str, article: bool = True) -> str:
     """Resolve articles, spaces before punctuation and the first capital; see `resolve_articles`."""
     joined = re.sub(r"\s+([.,;:])", r"\1", resolve_articles(text, article))
+    joined = re.sub(r",([.;])", r"\1", joined)  # ", {sev}." of a finding without a word for its severity
     joined = re.sub(r"\b(\w+) \1\b", r"\1", joined)  # "right lower lung" + "lung nodule"
     return joined[:1].upper() + joined[1:]
 
