@@ -5,7 +5,7 @@
 Writes grouped.parquet beside manifest.parquet: the same studies, but those of `train` have their group for
 `patient_id`, which `data.together` goes by. Blocks of one place differ in their findings and in little else; from
 blocks of all places a model learns first that calcified coronaries mean "the heart is in the block"
-(docs/results.md). Groups come from reports alone: which structures a report affirms, in 64 clusters (k-means).
+(docs/experiments.md). Groups come from reports alone: which structures a report affirms, in 64 clusters (k-means).
 """
 
 import re

@@ -28,7 +28,7 @@ class DataConfig(Settings):
     augment: float = Field(1.0, ge=0, le=1)
     """Strength of small rotation, scale, shift, contrast, noise; 0 leaves images as they are. CT volumes: level,
     contrast and noise only, their place varies by the cut of the crop. Short runs from random weights learn more with
-    less of it (docs/results.md)."""
+    less of it (docs/experiments.md)."""
     mirror: bool = False
     """Radiographs: half of the studies of a training batch are mirrored, and left and right change places in their
     sentences; those with a sentence of which that would not be true are left as they are (data/mirror.py). The heart is
@@ -160,8 +160,8 @@ class LossConfig(Settings):
     """Hinges on matched affirmative pairs: not more than rho_max open, at least one patch open."""
     gate_mix: float = Field(0.0, ge=0)
     """Weight of the agreement between the gates of mixed images and those of the images they were mixed of; 0: none is
-    mixed. For models whose gates have opened (docs/results.md, "Mixed images"). Half as many images again are encoded
-    in a step."""
+    mixed. For models whose gates have opened (docs/experiments.md, "Mixed images"). Half as many images again are
+    encoded in a step."""
     rho_max: float = Field(0.3, gt=0, le=1)
     rho_min: float = Field(0.5, ge=0, le=1)
     polarity: float = Field(0.5, ge=0)

@@ -15,7 +15,7 @@ from glint.io.letterbox import Letterbox
 Floats = NDArray[np.float32]
 BOX_LEVEL = 0.5
 SMOOTHING_TOKENS = 1.5
-"""Of 0 to 3 the one whose points were best on validation studies (docs/results.md, "Mixed images")."""
+"""Of 0 to 3 the one whose points were best on validation studies (docs/experiments.md, "Mixed images")."""
 
 
 def native_map(grid: NDArray[np.floating], fit: Letterbox) -> Floats:

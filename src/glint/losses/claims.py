@@ -14,7 +14,7 @@ from torch import Tensor
 
 SIMILAR = 0.7
 """Cosine of frozen sentence vectors from which two affirmations count as the same claim. On the phantom's training
-sentences 0.92 of the pairs above it are about the same finding (docs/results.md)."""
+sentences 0.92 of the pairs above it are about the same finding (docs/decisions.md)."""
 _WORDS = (
     *("left", "right", "bilateral", "upper", "middle", "mid", "lower", "apex", "apical"),
     *("base", "basal", "basilar", "hilum", "hilar"),

@@ -44,6 +44,10 @@ class ConvNetArch(EncoderArch):
     neck_depth: int = Field(0, ge=0, le=4)
     """Residual 3x3 blocks on the joined tokens, at first with weight zero: what a patch says may depend on the patches
     around it. A linear gate on tokens without them cannot tell a finding from what lies beside it."""
+    neck_stride: Literal[0, 2, 4, 8, 16] = 0
+    """Pixels between the tokens that these blocks compare; 0: `token_stride`. Finer stages join behind them: a model
+    goes on with finer tokens (`train.start`), is the same model until it has learned what to do with them, and the
+    blocks cost what they did."""
     context: int = Field(0, ge=0, le=4)
     """Residual 3x3 blocks behind the last stage whose result is added to the tokens, at first with weight zero. One
     widens what a token sees by four of the coarsest strides: a model that learned from spots is given one when it goes
@@ -57,6 +61,12 @@ class ConvNetArch(EncoderArch):
             raise ValueError("widths and depths must have the same length")
         if self.token_stride not in self.strides:
             raise ValueError(f"token_stride must be one of the strides of the stages, {self.strides}")
+        if self.neck_stride and not (
+            self.neck_stride in self.strides and self.neck_stride >= self.token_stride
+        ):
+            raise ValueError(
+                f"neck_stride must be 0 or a stride of the stages, {self.strides}, not below token_stride"
+            )
         return self
 
     @property
@@ -79,7 +89,8 @@ class ConvNetArch(EncoderArch):
             view += 2 * stride if own > stride else 0  # the convolution that goes to the next stride
             stride = own
             view += 2 * depth * (kernel - 1) * stride
-        return view + 4 * self.context * stride + 4 * self.neck_depth * self.token_stride
+        view += 4 * self.neck_depth * (self.neck_stride or self.token_stride)
+        return view + 4 * self.context * stride
 
 
 class ConvNet(ImageEncoder):
@@ -101,6 +112,7 @@ class ConvNet(ImageEncoder):
         self.stem = _conv(self.dims, len(arch.mean), arch.widths[0], stride, STEM_PX[stride])
         self.stages = nn.ModuleList(_stage(self.dims, arch, number) for number in range(len(arch.widths)))
         self.first = arch.strides.index(arch.token_stride)
+        self.neck_at = arch.strides.index(arch.neck_stride or arch.token_stride)
         self.laterals = nn.ModuleList(
             _conv(self.dims, width, arch.neck_width, size=1)[:2] for width in arch.widths[self.first :]
         )
@@ -119,16 +131,19 @@ class ConvNet(ImageEncoder):
         joined = self.laterals[-1](maps[-1])
         if self.context is not None:
             joined = joined + self.context(maps[-1])
-        for lateral, finer in zip(reversed(self.laterals[:-1]), reversed(maps[self.first : -1]), strict=True):
-            if joined.shape[2:] != finer.shape[2:]:
-                joined = F.interpolate(
-                    joined, size=finer.shape[2:], mode=LINEAR[self.dims], align_corners=False
-                )
-            joined = lateral(finer) + joined
-        joined = F.relu(joined)
-        if self.neck is not None:
-            joined = self.neck(joined)
-        return EncoderOutput(as_tokens(joined), grid, _levels(maps))
+        for number in reversed(range(self.first, len(maps))):
+            finer = maps[number]
+            if number < len(maps) - 1:
+                joined = self.laterals[number - self.first](finer) + self._resized(joined, finer)
+            if self.neck is not None and number == self.neck_at:
+                joined = self.neck(F.relu(joined))
+        return EncoderOutput(as_tokens(F.relu(joined)), grid, _levels(maps))
+
+    def _resized(self, x: Tensor, like: Tensor) -> Tensor:
+        size = like.shape[2:]
+        if x.shape[2:] == size:
+            return x
+        return F.interpolate(x, size=size, mode=LINEAR[self.dims], align_corners=False)
 
     def intermediate(self, images: Tensor) -> tuple[Tensor, ...]:
         """See ImageEncoder."""
