@@ -1,7 +1,7 @@
 """From a map on the token grid to a point, a box and a mask on the pixel grid of the file.
 
 Maps are in [0, 1]; a mask is map > threshold. Point: highest place of the evidence (what each patch adds to the score)
-smoothed by one and a half tokens, so that a few stray tokens, or the edge of a finding, do not win against its middle.
+smoothed by a twentieth of the image, so that a few stray tokens, or the edge of a finding, do not win against its middle.
 Box: the connected area above half of the value at the point that contains the point. Points are [x, y] pixel indices;
 boxes are [x0, y0, x1, y1], x1 and y1 exclusive.
 """
@@ -14,8 +14,9 @@ from glint.io.letterbox import Letterbox
 
 Floats = NDArray[np.float32]
 BOX_LEVEL = 0.5
-SMOOTHING_TOKENS = 1.5
-"""Of 0 to 3 the one whose points were best on validation studies (docs/experiments.md, "Mixed images")."""
+SMOOTHING = 3 / 64
+"""Of the side of the square that the model sees, whatever its tokens: 12 of 256 pixels. Best on validation studies of
+0 to 24 (docs/experiments.md, "Mixed images")."""
 
 
 def native_map(grid: NDArray[np.floating], fit: Letterbox) -> Floats:
@@ -26,8 +27,7 @@ def native_map(grid: NDArray[np.floating], fit: Letterbox) -> Floats:
 def peak_point(grid: NDArray[np.floating], fit: Letterbox) -> tuple[int, int]:
     """Return the native pixel [x, y] where the smoothed (Yp, Xp) map is highest."""
     inner = fit.to_inner(grid)
-    stride = fit.size_px / grid.shape[0]
-    smooth = ndimage.gaussian_filter(inner, SMOOTHING_TOKENS * stride, mode="nearest")
+    smooth = ndimage.gaussian_filter(inner, SMOOTHING * fit.size_px, mode="nearest")
     row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
     top, left = fit.offset
     x, y = fit.point_to_native(float(column) + left, float(row) + top)
