@@ -1,9 +1,9 @@
 """From a map on the token grid to a point, a box and a mask on the pixel grid of the file.
 
 Maps are in [0, 1]; a mask is map > threshold. Point: highest place of the evidence (what each patch adds to the score)
-smoothed by a twentieth of the image, so that a few stray tokens, or the edge of a finding, do not win against its middle.
-Box: the connected area above half of the value at the point that contains the point. Points are [x, y] pixel indices;
-boxes are [x0, y0, x1, y1], x1 and y1 exclusive.
+smoothed by a twentieth of the image, so that a few stray tokens, or the edge of a finding, do not win against its
+middle. Box: the connected area above half of the value at the point that contains the point. Points are [x, y] pixel
+indices; boxes are [x0, y0, x1, y1], x1 and y1 exclusive.
 """
 
 import numpy as np
