@@ -129,7 +129,7 @@ def make_arch(cfg: VisionConfig, found: dict[str, Any] | None = None) -> Encoder
     except ValidationError as error:
         known = ", ".join(encoder_class(cfg.name).Arch.model_fields)
         problems = "; ".join(
-            f"vision.arch.{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(('vision.arch', *map(str, e['loc'])))}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         )
         raise ConfigError(
