@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glint.infer.maps import SMOOTHING, box_around, native_map, peak_point
+from glint.infer.maps import box_around, native_map, peak_point
 from glint.io.letterbox import Letterbox
 
 SHAPES = st.tuples(st.integers(40, 900), st.integers(40, 900)).filter(lambda s: max(s) <= 5 * min(s))
@@ -24,9 +24,9 @@ def test_peak_point__finds_a_blob_within_the_smoothing(
     grid = np.exp(-distance / (2 * (1.5 * stride) ** 2)) * fit.valid_patches(stride).reshape(distance.shape)
     point = peak_point(grid, fit)
     # Beside the border smoothing draws the peak towards it, by less than its own width.
-    token, smoothing = stride * max(shape) / 192, SMOOTHING * max(shape)
-    inside = min(x, y, shape[1] - 1 - x, shape[0] - 1 - y) > 3 * max(token, smoothing)
-    reach = token if inside else 1.5 * max(token, smoothing)
+    token = stride * max(shape) / 192
+    inside = min(x, y, shape[1] - 1 - x, shape[0] - 1 - y) > 3 * token
+    reach = token if inside else 1.5 * token
     assert abs(point[0] - x) <= reach
     assert abs(point[1] - y) <= reach
     heat = native_map(grid, fit)

@@ -71,27 +71,6 @@ def test_neck__is_nothing_at_first_and_then_looks_at_neighbours() -> None:
     assert seen_px(net, 160) == 63
 
 
-def test_neck_stride__compares_coarser_tokens_and_leaves_finer_ones_to_join_behind() -> None:
-    torch.manual_seed(0)
-    arch = ConvNetArch(
-        widths=(8, 8, 8), depths=(1, 0, 3), neck_width=16, coarse_kernel=1, coarsest_stride=8, neck_depth=1
-    )
-    coarse = ConvNet(arch).eval()
-    fine = ConvNet(arch.model_copy(update={"token_stride": 4, "neck_stride": 8})).eval()
-    # The two coarser stages and the neck are those of `coarse`; the finer stage says nothing yet.
-    state = {
-        key.replace("laterals.1", "laterals.2").replace("laterals.0", "laterals.1"): value
-        for key, value in coarse.state_dict().items()
-    }
-    silent = {key: value for key, value in fine.state_dict().items() if key.startswith("laterals.0")}
-    silent["laterals.0.1.weight"] = torch.zeros(16)
-    fine.load_state_dict(state | silent)
-    images = torch.rand(1, 1, 64, 64)
-    expected = coarse(images).tokens.unflatten(1, (8, 8)).movedim(-1, 1)
-    expected = torch.nn.functional.interpolate(expected, scale_factor=2, mode="bilinear", align_corners=False)
-    assert torch.allclose(fine(images).tokens.unflatten(1, (16, 16)).movedim(-1, 1), expected, atol=1e-6)
-
-
 @pytest.mark.parametrize(("token_stride", "neck_stride"), [(8, 4), (4, 2), (4, 16)])
 def test_neck_stride__is_that_of_a_stage_and_not_below_that_of_the_tokens(
     token_stride: int, neck_stride: int

@@ -89,6 +89,26 @@ def test_start__finer_tokens_are_those_of_the_start_interpolated_until_they_lear
     torch.testing.assert_close(fine, raised)
 
 
+def test_start__finer_tokens_join_behind_a_neck_that_compares_the_coarser_ones(
+    first: Path, pairs_manifest: Path, tmp_path: Path
+) -> None:
+    cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
+    with_neck = cfg.vision.model_copy(update={"arch": {"neck_depth": 1}})
+    torch.manual_seed(0)
+    before = GlintModel(resolve_start(cfg.model_copy(update={"vision": with_neck}))).eval()
+    torch.nn.init.ones_(before.vision.neck[0].second[1].weight)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    save_model(before, tmp_path / "before", "card")
+    finer = cfg.vision.model_copy(update={"arch": {"token_stride": 4, "neck_stride": 8}})
+    started = cfg.train.model_copy(update={"start": str(tmp_path / "before")})
+    grown = GlintModel(resolve_start(cfg.model_copy(update={"vision": finer, "train": started}))).eval()
+    load_start(grown, str(tmp_path / "before"))
+    images = torch.rand(2, 1, 64, 64)
+    ours, theirs = (model.vision(images) for model in (grown, before))
+    fine, coarse = (x.tokens.transpose(1, 2).reshape(2, -1, *x.grid) for x in (ours, theirs))
+    raised = torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fine, raised)
+
+
 def test_start__windows_that_the_model_had_not_change_nothing_at_first(
     tiny_ct_cfg: GlintConfig, tmp_path: Path
 ) -> None:
