@@ -15,10 +15,10 @@ class Vocabulary:
     """The compiled patterns; every one works on lower-case text."""
 
     def __init__(self, data: dict[str, Any]) -> None:
-        modifiers: str = data["mod"]
+        modifiers, organs = str(data["mod"]), str(data["organ"])
         groups: list[str] = []
         for kind in CUE_KINDS:
-            patterns = (str(p).replace("{mod}", modifiers) for p in data["cues"][kind])
+            patterns = (str(p).replace("{mod}", modifiers).replace("{organ}", organs) for p in data["cues"][kind])
             groups.append(f"(?P<{kind}>{'|'.join(patterns)})")
         # A cue starts at a word (or at the colon of "pneumothorax: none") and ends at the end of one.
         self.cue = re.compile(rf"(?:(?<![\w-])|(?=: ))(?:{'|'.join(groups)})(?!\w)")
