@@ -36,8 +36,9 @@ def load_wording(name: str) -> Book:
 
     Args:
         name: "train" or "new"; "ct_train" and "ct_new" are these two with what CT changes: entries of
-            `wording_ct_*.yaml` replace those of the same name, groups and sides are added, and only the kinds
-            that it lists are kept, in its order (empty ones as they were).
+            `wording_ct_*.yaml` replace those of the same name, groups, sides and rules are added, only the kinds
+            that it lists are kept, in its order (empty ones as they were), and words of `instead` in what is kept
+            are replaced.
 
     Raises:
         UsageError: There is no such phrase book.
@@ -48,13 +49,25 @@ def load_wording(name: str) -> Book:
     book: dict[str, Any] = yaml.safe_load(text)
     if not name.startswith("ct_"):
         return book
-    plain = load_wording(name.removeprefix("ct_"))
-    for part in ("groups", "sides"):
+    plain = _reworded(load_wording(name.removeprefix("ct_")), book.pop("instead", {}))
+    for part in ("groups", "sides", "rules"):
         book[part] = {**plain[part], **book.get(part, {})}
     book["kinds"] = {
         kind: {**plain["kinds"].get(kind, {}), **(own or {})} for kind, own in book["kinds"].items()
     }
     return {**plain, **book}
+
+
+def _reworded(part: Any, instead: Mapping[str, str]) -> Any:
+    """Return a part of a phrase book with words replaced."""
+    if isinstance(part, Mapping):
+        return {key: _reworded(value, instead) for key, value in part.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(part, list):
+        return [_reworded(value, instead) for value in part]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(part, str):
+        for word, other in instead.items():
+            part = part.replace(word, other)
+    return part
 
 
 def slots(template: str) -> frozenset[str]:

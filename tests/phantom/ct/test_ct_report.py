@@ -73,6 +73,11 @@ def test_queries__affirm_deny_and_name_the_side(kind: str, wording: Wording) -> 
                 assert not re.search(rf"\b{other}\b|\b{other[0]}[uml]l\b", sentence, re.I), sentence
 
 
+@pytest.mark.parametrize("wording", WORDINGS)
+def test_load_wording__no_report_of_a_ct_speaks_of_a_radiograph(wording: Wording) -> None:
+    assert not re.search(r"\bfilm|radiograph|x-ray", str(load_wording(wording)), re.I)
+
+
 def test_wordings__share_no_frame_no_name_and_no_sentence() -> None:
     train, new = (load_wording(name) for name in WORDINGS)
     frames = []

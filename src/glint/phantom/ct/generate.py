@@ -27,7 +27,7 @@ from glint.phantom.dataset import (
     write_study_masks,
 )
 
-GENERATOR_VERSION = 4
+GENERATOR_VERSION = 5
 """Raise it when the same seed gives other studies."""
 MANIFEST_COLUMNS = ("study_id", "patient_id", "split", "image", "report", "phase")
 FINEST_MM, COARSEST_MM = 1.0, 12.0
