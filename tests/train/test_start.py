@@ -51,18 +51,18 @@ def test_start__goes_on_with_all_weights_and_shapes_of_the_model(
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("more", ["context", "neck_depth"])
+@pytest.mark.parametrize("more", [{"context": 1}, {"neck_depth": 1}, {"depths": [2, 0, 2]}], ids=str)
 def test_start__an_encoder_given_more_is_the_same_model_until_it_learns(
-    more: str, first: Path, pairs_manifest: Path, tmp_path: Path
+    more: dict[str, object], first: Path, pairs_manifest: Path, tmp_path: Path
 ) -> None:
     before = load_model(first)
     cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
-    wider = cfg.vision.model_copy(update={"arch": {more: 1}})
+    wider = cfg.vision.model_copy(update={"arch": more})
     cfg = resolve_start(cfg.model_copy(update={"vision": wider}))
     torch.manual_seed(0)
     grown = GlintModel(cfg)
     load_start(grown, str(first))
-    assert (getattr(grown.vision.arch, more), getattr(before.vision.arch, more)) == (1, 0)
+    assert len(grown.vision.state_dict()) > len(before.vision.state_dict())
     images = torch.rand(2, 1, 64, 64)
     ours, theirs = (model.eval().vision(images).tokens for model in (grown, before))
     assert torch.equal(ours, theirs)

@@ -15,6 +15,8 @@ SHAPES = ("type", "dim", "gate_dim", "gate_space", "gate_activation", "pool")
 """Settings of `align` that decide which weights there are and what they mean."""
 
 LATERALS = "vision.laterals."
+LAST_GAIN = ".second.1.weight"
+"""End of the name of the gain with which a residual block of the ConvNet joins what goes past it."""
 
 
 def resolve_start(cfg: GlintConfig) -> GlintConfig:
@@ -40,8 +42,9 @@ def resolve_start(cfg: GlintConfig) -> GlintConfig:
 def load_start(model: "GlintModel", name: str) -> None:
     """Give a model all weights of a saved one; parts of its image encoder that the saved one lacks stay as they are.
 
-    Windows of CT that the saved one did not see (`data.volume.windows_hu`) begin with weight zero. Where the saved one
-    drew the line of its masks is forgotten: it was fitted to maps that training will change.
+    Windows of CT that the saved one did not see (`data.volume.windows_hu`), and residual blocks that its stages lacked,
+    begin with weight zero. Where the saved one drew the line of its masks is forgotten: it was fitted to maps that
+    training will change.
 
     Raises:
         WeightsError: They are damaged, or do not fit.
@@ -53,6 +56,7 @@ def load_start(model: "GlintModel", name: str) -> None:
 
     def adapt(saved: dict[str, Tensor]) -> dict[str, Tensor]:
         new = {key: value for key, value in own.items() if key.startswith("vision.")}
+        new |= {key: torch.zeros_like(value) for key, value in new.items() if key.endswith(LAST_GAIN)}
         return new | _with_channels(_with_laterals(saved, own), own, had, has)
 
     load_weights(model, name, adapt)
