@@ -84,6 +84,38 @@ def test_objective__total_is_the_weighted_sum_of_its_parts() -> None:
     assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_objective__a_part_without_weight_is_not_computed() -> None:
+    _, report = objective("loss.polarity=0")(batch(*REPORTS), torch.Generator())
+    assert "loss_polarity" not in report
+
+
+@pytest.mark.parametrize(
+    "settings", [["align.type=gated"], ["align.pool=l2_mean"], ["align.type=vlcabs"], ["align.type=global"]]
+)
+def test_objective__bf16_stays_near_fp32(settings: list[str]) -> None:
+    plain, report = objective("loss.gate_mix=3", *settings)(batch(*REPORTS), torch.Generator())
+    short = objective("loss.gate_mix=3", *settings)
+    if short.model.align.gate is not None:  # wide open: 1 in bf16, which the loss of mixed images must survive
+        torch.nn.init.constant_(short.model.align.gate.beta, 8.0)
+        assert _in_bf16(short)[1]["open_present"] > 0.99
+        short = objective("loss.gate_mix=3", *settings)
+    total, found = _in_bf16(short)
+    assert float(total.detach()) == pytest.approx(float(plain.detach()), rel=0.03)
+    for name, value in report.items():
+        assert found[name] == pytest.approx(value, rel=0.1, abs=0.02), name
+
+
+def _in_bf16(make: Objective) -> tuple[torch.Tensor, dict[str, float]]:
+    with torch.autocast("cpu", torch.bfloat16):
+        total, report = make(batch(*REPORTS), torch.Generator())
+    total.backward()  # pyright: ignore[reportUnknownMemberType]
+    grads = [p.grad for p in make.model.align.parameters() if p.grad is not None]
+    assert grads
+    assert all(bool(torch.isfinite(grad).all()) for grad in grads)
+    assert float(total.detach()) < 50, "not the logarithm of zero"
+    return total, report
+
+
 def test_objective__mixed_images_teach_the_encoder_and_count_with_their_weight() -> None:
     reports = ("There is a right pleural effusion.", "Left nodule.", "There is a pacemaker.", "Cardiomegaly.")
     whole, before = objective("loss.gate_mix=3")(batch(*reports), torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glint.config.schema import AlignConfig
-from glint.model.align import Aligner, drop_tokens
+from glint.model.align import Aligner, drop_tokens, take_tokens
 
 S, B, P, E, C = 3, 2, 12, 10, 8
 
@@ -131,3 +131,14 @@ def test_drop_tokens__keeps_the_share_without_repeats(rows: int, cols: int, keep
     for row in kept:
         assert len(set(row.tolist())) == len(row)
         assert 0 <= int(row.min()) <= int(row.max()) < rows * cols
+
+
+def test_take_tokens__those_of_gather_with_the_same_gradient() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(B, P, C, requires_grad=True)
+    chosen = drop_tokens((3, 4), B, 0.5, torch.Generator().manual_seed(0), 1)
+    weights = torch.randn(B, chosen.shape[1], C)
+    results = [take_tokens(tokens, chosen), tokens.gather(1, chosen[..., None].expand(-1, -1, C))]
+    assert torch.equal(*results)
+    gradients = [torch.autograd.grad((result * weights).sum(), tokens)[0] for result in results]
+    assert torch.equal(*gradients)

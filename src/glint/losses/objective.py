@@ -18,7 +18,7 @@ from glint.losses.mixing import mix_halves, mixed_gate_loss
 from glint.losses.pairs import Pairs, find_pairs
 from glint.losses.polarity import opposite_pairs
 from glint.losses.sparsity import gate_budget, gate_off
-from glint.model.align import Patches, Pooled, Sentences, drop_tokens
+from glint.model.align import Patches, Pooled, Sentences, drop_tokens, take_tokens
 from glint.model.glint import GlintModel, pool_valid
 from glint.model.teacher import Teacher
 from glint.model.vision.base import EncoderOutput
@@ -47,17 +47,17 @@ class Objective:
         valid = pool_valid(batch.valid_px, self.model.vision.patch)
         chosen = self._chosen(len(valid), features.grid, generator)
         mixed = self._mix(batch, features, valid, generator)
+        patches = self._project(features.tokens, valid, chosen)
         with torch.autocast(valid.device.type, enabled=False):
-            align = self.model.align
-            patches = self._project(features.tokens, valid, chosen)
-            pairs = self._pairs(batch)
-            parts, report = {"align": patches.values.sum() * 0.0}, Report()
+            align, pairs = self.model.align, self._pairs(batch)
+            parts, report = {"align": patches.values.float().sum() * 0.0}, Report()
             if pairs.texts:
                 sentences = align.project_text(self.model.text.encode(pairs.texts).float())
                 parts, report = self._contrast(sentences, pairs, patches)
                 if mixed is not None:
                     parts["gate_mix"] = mixed_gate_loss(align, sentences, pairs, *mixed)
-            parts["polarity"] = self._polarity(batch, patches, generator)
+            if self.cfg.loss.polarity:
+                parts["polarity"] = self._polarity(batch, patches, generator)
             if self.teacher is not None:
                 reference = self.teacher.intermediate(batch.images)
                 parts["dfr"] = dense_feature_loss(features.levels, reference, self.cfg.loss.dfr_metric)
@@ -88,9 +88,8 @@ class Objective:
         """Bring chosen tokens (all, if None) into the spaces of the alignment."""
         if chosen is not None:
             chosen = chosen.to(tokens.device)
-            tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
-            valid = valid.gather(1, chosen)
-        return self.model.align.project_patches(tokens.float(), valid)
+            tokens, valid = take_tokens(tokens, chosen), valid.gather(1, chosen)
+        return self.model.align.project_patches(tokens, valid)
 
     def _mix(
         self, batch: "PairBatch", features: EncoderOutput, valid: Tensor, generator: torch.Generator
@@ -104,13 +103,12 @@ class Objective:
         tokens = vision(mixed.images).tokens
         chosen = self._chosen(half, grid, generator)
         inside = mixed.inside if chosen is None else mixed.inside.gather(1, chosen.to(valid.device))
-        with torch.autocast(valid.device.type, enabled=False):
-            with torch.no_grad():
-                first, second = (
-                    self._project(features.tokens[part], valid[part], chosen)
-                    for part in (slice(half), slice(half, 2 * half))
-                )
-            new = self._project(tokens, pool_valid(mixed.valid_px, vision.patch), chosen)
+        with torch.no_grad():
+            first, second = (
+                self._project(features.tokens[part], valid[part], chosen)
+                for part in (slice(half), slice(half, 2 * half))
+            )
+        new = self._project(tokens, pool_valid(mixed.valid_px, vision.patch), chosen)
         return first, second, new, inside
 
     def _pairs(self, batch: "PairBatch") -> Pairs:

@@ -27,11 +27,18 @@ from glint.ops.reference import cosine_pool, gate_and_cosine, null_pool
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Projected image side: values v (B, P, D), gate keys k (B, P, G) or None, validity (B, P), False on padding."""
+    """Projected image side: values v (B, P, D), gate keys k (B, P, G) or None, validity (B, P), False on padding.
+
+    Under autocast they are bf16: there are thousands of patches an image, and what is made of a pair is summed in fp32.
+    """
 
     values: Tensor
     keys: Tensor | None
     valid: Tensor
+
+    def float(self) -> "Patches":
+        """Return them in fp32."""
+        return Patches(self.values.float(), None if self.keys is None else self.keys.float(), self.valid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +123,10 @@ class Aligner(nn.Module):
         return Sentences(values, values if self.cfg.gate_space == "shared" else self.gate.queries(text))
 
     def project_patches(self, tokens: Tensor, valid: Tensor | None = None) -> Patches:
-        """(B, P, C) -> unit vectors in both spaces; `valid` (B, P) is False on letterbox padding."""
+        """(B, P, C) -> unit vectors in both spaces, bf16 under autocast; `valid` (B, P) is False on letterbox padding."""
         if valid is None:
             valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        values = F.normalize(self.patch_proj(tokens).float(), dim=-1)
+        values = F.normalize(self.patch_proj(tokens), dim=-1)
         if self.gate is None:
             return Patches(values, None, valid)
         return Patches(values, values if self.cfg.gate_space == "shared" else self.gate.keys(tokens), valid)
@@ -131,7 +138,8 @@ class Aligner(nn.Module):
         return sentences.values @ F.normalize(self.null, dim=0)
 
     def all_pairs(self, sentences: Sentences, patches: Patches) -> Alignment:
-        """Align every sentence with every image: scores (S, B), maps (S, B, P)."""
+        """Align every sentence with every image: scores (S, B), maps (S, B, P), all in fp32."""
+        patches = patches.float()
         if self.has_sigmoid_gate:
             return self._all_gates(self._gate_inputs(sentences, patches))
         values, valid = patches.values, patches.valid
@@ -185,16 +193,18 @@ class Aligner(nn.Module):
         assert sentences.queries is not None
         assert patches.keys is not None
         null = torch.zeros_like(self.log_tau).expand(self.cfg.dim)
+        null = null if self.null is None else F.normalize(self.null, dim=0)
+        dtype = patches.values.dtype
         return GateInputs(
-            text=sentences.values,
-            queries=sentences.queries,
+            text=sentences.values.to(dtype),
+            queries=sentences.queries.to(dtype),
             patches=patches.values,
             keys=patches.keys,
             valid=patches.valid,
             alpha=self.gate.alpha,
             beta=self.gate.beta,
             eps0=torch.full_like(self.log_tau, self._eps0),
-            null=null if self.null is None else F.normalize(self.null, dim=0),
+            null=null.to(dtype),
         )
 
     @property
@@ -237,3 +247,13 @@ def drop_tokens(
         fine = fine.narrow(axis, int(torch.randint(block, (1,), generator=generator)), side)
     order = fine.flatten(1)
     return order.topk(max(1, round(keep * math.prod(grid))), dim=1).indices.sort(1).values
+
+
+def take_tokens(tokens: Tensor, chosen: Tensor) -> Tensor:
+    """Return the tokens (B, K, C) of (B, P, C) at the indices `chosen` (B, K).
+
+    By rows: `gather` wants an index for every number, and its gradient copies that index, 8 bytes each.
+    """
+    first = torch.arange(len(tokens), device=tokens.device)[:, None] * tokens.shape[1]
+    rows = tokens.flatten(0, 1).index_select(0, (chosen + first).flatten())
+    return rows.unflatten(0, chosen.shape)

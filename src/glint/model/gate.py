@@ -50,8 +50,8 @@ class Gate(nn.Module):
         return F.normalize(self.query(text).float(), dim=-1)
 
     def keys(self, tokens: Tensor) -> Tensor:
-        """(B, P, C) -> (B, P, G), unit length."""
-        return F.normalize(self.key(tokens).float(), dim=-1)
+        """(B, P, C) -> (B, P, G), unit length; bf16 under autocast."""
+        return F.normalize(self.key(tokens), dim=-1)
 
     def logits(self, cosine: Tensor) -> Tensor:
         """Gate logits z of cosines <q, k> of any shape."""

@@ -76,6 +76,8 @@ def backward(
     """Return the gradients of the fields of GateInputs, in their order."""
     names = ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null", "tau")
     d = {name: torch.zeros_like(getattr(x, name), dtype=scores.dtype) for name in names}
+    if pool == "null" and len(x.text) <= MAX_SENTENCES:  # one block a patch: nothing to sum in a wider type
+        d |= {name: torch.zeros_like(getattr(x, name)) for name in ("patches", "keys")}
     if pool == "null":
         everything = ((b, rows, columns) for b in range(len(x.patches)) for rows, columns in blocks(x, b))
         backward_null(x, d, scores, mass, d_scores, d_mass, everything)
@@ -206,9 +208,10 @@ def maps(x: GateInputs, rows: Rows, b: int) -> tuple[Tensor, Tensor]:
 
 
 def gates(x: GateInputs, pairs: Tensor) -> Tensor:
-    """Return the gates (K, P) of the K pairs that are set in `pairs` (S, B) bool, image by image."""
+    """Return the gates (K, P), fp32 at least, of the K pairs that are set in `pairs` (S, B) bool, image by image."""
+    total = accumulator(x.keys)  # in bf16 an open gate would be 1, and the logarithm of what it lacks infinite
     # unbind, not keys[b]: the gradient of an index is a tensor as large as all keys, once for every image.
     images = zip(pairs.unbind(1), x.keys.unbind(), x.valid.unbind(), strict=True)
     return torch.cat(
-        [(x.alpha * (x.queries[rows] @ keys.T) + x.beta).sigmoid() * valid for rows, keys, valid in images]
+        [(x.alpha * (x.queries[rows] @ keys.T).to(total) + x.beta).sigmoid() * valid for rows, keys, valid in images]
     )
