@@ -95,7 +95,8 @@ def test_objective__a_part_without_weight_is_not_computed() -> None:
 def test_objective__bf16_stays_near_fp32(settings: list[str]) -> None:
     plain, report = objective("loss.gate_mix=3", *settings)(batch(*REPORTS), torch.Generator())
     short = objective("loss.gate_mix=3", *settings)
-    if short.model.align.gate is not None:  # wide open: 1 in bf16, which the loss of mixed images must survive
+    if short.model.align.gate is not None:
+        # Wide open: 1 in bf16, which the loss of mixed images must survive.
         torch.nn.init.constant_(short.model.align.gate.beta, 8.0)
         assert _in_bf16(short)[1]["open_present"] > 0.99
         short = objective("loss.gate_mix=3", *settings)

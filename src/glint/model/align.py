@@ -123,7 +123,7 @@ class Aligner(nn.Module):
         return Sentences(values, values if self.cfg.gate_space == "shared" else self.gate.queries(text))
 
     def project_patches(self, tokens: Tensor, valid: Tensor | None = None) -> Patches:
-        """(B, P, C) -> unit vectors in both spaces, bf16 under autocast; `valid` (B, P) is False on letterbox padding."""
+        """(B, P, C) -> unit vectors in both spaces, bf16 under autocast; `valid` (B, P): False on padding."""
         if valid is None:
             valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         values = F.normalize(self.patch_proj(tokens), dim=-1)

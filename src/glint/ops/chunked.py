@@ -209,9 +209,13 @@ def maps(x: GateInputs, rows: Rows, b: int) -> tuple[Tensor, Tensor]:
 
 def gates(x: GateInputs, pairs: Tensor) -> Tensor:
     """Return the gates (K, P), fp32 at least, of the K pairs that are set in `pairs` (S, B) bool, image by image."""
-    total = accumulator(x.keys)  # in bf16 an open gate would be 1, and the logarithm of what it lacks infinite
+    # In bf16 an open gate would be 1, and the logarithm of what it lacks infinite.
+    total = accumulator(x.keys)
     # unbind, not keys[b]: the gradient of an index is a tensor as large as all keys, once for every image.
     images = zip(pairs.unbind(1), x.keys.unbind(), x.valid.unbind(), strict=True)
     return torch.cat(
-        [(x.alpha * (x.queries[rows] @ keys.T).to(total) + x.beta).sigmoid() * valid for rows, keys, valid in images]
+        [
+            (x.alpha * (x.queries[rows] @ keys.T).to(total) + x.beta).sigmoid() * valid
+            for rows, keys, valid in images
+        ]
     )

@@ -18,7 +18,9 @@ class Vocabulary:
         modifiers, organs = str(data["mod"]), str(data["organ"])
         groups: list[str] = []
         for kind in CUE_KINDS:
-            patterns = (str(p).replace("{mod}", modifiers).replace("{organ}", organs) for p in data["cues"][kind])
+            patterns = (
+                str(p).replace("{mod}", modifiers).replace("{organ}", organs) for p in data["cues"][kind]
+            )
             groups.append(f"(?P<{kind}>{'|'.join(patterns)})")
         # A cue starts at a word (or at the colon of "pneumothorax: none") and ends at the end of one.
         self.cue = re.compile(rf"(?:(?<![\w-])|(?=: ))(?:{'|'.join(groups)})(?!\w)")
