@@ -132,7 +132,7 @@ class ScanSeer:
             scores.append(strength + self.noise * torch.randn(1, generator=self.generator))
             maps.append(seen * patches.valid)
         stacked = torch.stack(maps)
-        return SimpleNamespace(scores=torch.stack(scores), maps=stacked, evidence=stacked)
+        return SimpleNamespace(scores=torch.stack(scores), maps=stacked, evidence=stacked, null=None)
 
 
 @pytest.fixture(scope="module")

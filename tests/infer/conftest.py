@@ -85,7 +85,7 @@ class HUModel:
         self.asked.append(len(queries))
         gate = ((patches.values[..., 0] - self.opens) / self.width).clamp(0, 1) * patches.valid
         maps = gate[None].expand(len(queries), -1, -1)
-        return SimpleNamespace(scores=maps.sum(-1) / (1 + maps.sum(-1)), maps=maps, evidence=maps)
+        return SimpleNamespace(scores=maps.sum(-1) / (1 + maps.sum(-1)), maps=maps, evidence=maps, null=None)
 
     def calibrated(self, raw: Tensor, queries: list[str]) -> Tensor:
         return raw.sigmoid()

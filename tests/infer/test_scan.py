@@ -11,6 +11,7 @@ import torch
 
 from glint.errors import DataError, UsageError
 from glint.infer import memory
+from glint.infer.nearby import best_place
 from glint.infer.scan import encode_scan, valid_patches
 from glint.io.ct import windowed
 from glint.io.side import assumed_midline, columns_mm, side_channel
@@ -52,14 +53,22 @@ def test_one_window__answers_as_the_model_does(
     valid = torch.from_numpy(valid_patches(encoded.volume.valid, encoded.windows.grid)).reshape(1, -1)
     assert not valid.all()  # smaller than the window: padded
     expected = model.predict(pixels, valid, QUERIES)
-    scores, maps, evidence, _ = all_found(encoded, QUERIES)
-    np.testing.assert_allclose(scores, expected.scores_SB[:, 0], atol=1e-6)
+    scores, maps, evidence, raw = all_found(encoded, QUERIES)
     np.testing.assert_allclose(maps.reshape(5, -1), expected.maps_SBP[:, 0], atol=1e-6)
     np.testing.assert_allclose(evidence.reshape(5, -1), expected.evidence_SBP[:, 0], atol=1e-6)
     thresholds = torch.tensor([0.01, 0.2, 0.5])
     with torch.inference_mode():
         found = model.align_patches(model.project(model.vision(pixels).tokens, valid), QUERIES)
         by_masks = model.mask_scores(found, QUERIES, thresholds)
+    if found.null is not None:  # that of the best place
+        eps0, gate = model.cfg.align.eps0, found.gate.reshape(maps.shape).numpy()
+        null, masks_ = found.null.numpy(), [(gate > float(t)).astype(np.float32) for t in thresholds]
+        cosines = found.cosine.clamp(min=0).reshape(maps.shape).numpy()
+        best = [best_place(g, g * cosines, null, eps0, encoded.valid) for g in (gate, *masks_)]
+        np.testing.assert_allclose(raw, best[0], atol=1e-6)
+        np.testing.assert_allclose(encoded.raw_scores(QUERIES, thresholds)[1], best[1:], atol=1e-6)
+        return
+    np.testing.assert_allclose(scores, expected.scores_SB[:, 0], atol=1e-6)
     raw, masks = encoded.raw_scores(QUERIES, thresholds)
     np.testing.assert_allclose(raw, found.scores[:, 0], atol=1e-6)
     np.testing.assert_allclose(masks, by_masks[..., 0], atol=1e-6)
@@ -79,7 +88,7 @@ def test_windows__do_not_change_answers_of_a_local_model(
     assert one[1].max() == pytest.approx(1)
 
 
-def test_score__is_that_of_the_place_a_query_points_at(
+def test_score__without_a_null_is_that_of_the_place_a_query_points_at(
     hu_model: Make, patient: Make, grid: VoxelGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = hu_model()

@@ -1,15 +1,13 @@
 """A CT scan of any size as one image: encoded once in sliding windows, then asked any number of queries.
 
-Every window is an image to the model, of the size it was trained with, and has a score of its own. Patches of
-windows that overlap are averaged with weights w (windows.py), which is legitimate for maps of a sigmoid gate: they do
-not depend on what else is in a window. Scores are averaged with the same weights, so that every patch of the scan has
-one, and the score of the scan is that of the patch it points at, the peak of the evidence:
+Every window is an image to the model, of the size it was trained with. Patches of windows that overlap are averaged with
+weights w (windows.py), which is legitimate for maps of a sigmoid gate: they do not depend on what else is in a window.
+The score of a scan is that of its best place (nearby.py): pooling all patches of a scan, or of a window, would let what
+is open elsewhere drown a small finding.
 
-    score = sum_w w_wp score_w,   p = argmax of the smoothed evidence
-
-With one window it is the score of the model itself. Pooling all patches of a scan instead would let what is open
-elsewhere drown a small finding; the largest score of a window would make claim and denial come from different places,
-and a denial is true in most windows whatever the scan shows (docs/decisions.md).
+Methods whose weights have no absolute scale (vlcabs, global, a softmax gate) have a score in every window instead, that
+of the model itself. It is averaged with the same weights, so that every patch of the scan has one, and taken where the
+query points at: score = sum_w w_wp score_w, p = argmax of the smoothed evidence (docs/decisions.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from glint.config.schema import GlintConfig
 from glint.config.volume import VolumeConfig
 from glint.errors import UsageError
 from glint.infer.memory import available_bytes, check_memory, kept_numbers, needed_bytes, queries_at_once
+from glint.infer.nearby import best_place
 from glint.infer.places import smoothed
 from glint.infer.windows import Windows, plan_windows
 from glint.io.body import without_surroundings
@@ -51,7 +50,7 @@ class VolumeModel(Protocol):
         ...
 
     def align_patches(self, patches: Any, queries: list[str]) -> Any:
-        """Return scores (S, B), maps and evidence (S, B, P)."""
+        """Return glint.model.align.Alignment: scores (S, B), gate, cosine, maps and evidence (S, B, P), null (S,)."""
         ...
 
     def calibrated(self, raw: Tensor, queries: list[str]) -> Tensor:
@@ -68,7 +67,7 @@ class Found:
     """What a scan answers to some queries.
 
     Attributes:
-        raw: (S,) similarity at the place that each query points at.
+        raw: (S,) similarity at the best place.
         scores: (S,) calibrated, 0 to 1.
         maps: (S, Zp, Yp, Xp) localisation maps in [0, 1] on the token grid.
         evidence: (S, Zp, Yp, Xp) what each place adds to the score.
@@ -119,10 +118,9 @@ class EncodedScan:
         for start in range(0, len(queries), size):
             texts = list(queries[start : start + size])
             found = self._model.align_patches(self._patches, texts)
-            by_masks = self._model.mask_scores(found, texts, thresholds)
-            weights = self._weights_at(smoothed(self._maps(found.evidence)))
-            raw.append((found.scores.float() * weights).sum(-1).cpu().numpy())
-            masks.append((by_masks.float() * weights).sum(-1).cpu().numpy())
+            evidence = self._maps(found.evidence)
+            raw.append(self._raw(found, evidence, smoothed(evidence)))
+            masks.append(self._by_masks(found, texts, evidence, thresholds))
         return np.concatenate(raw), np.concatenate(masks, axis=1)
 
     @torch.inference_mode()
@@ -130,9 +128,29 @@ class EncodedScan:
         found = self._model.align_patches(self._patches, queries)
         maps, evidence = self._maps(found.maps), self._maps(found.evidence)
         smooth = smoothed(evidence)
-        raw = (found.scores.float() * self._weights_at(smooth)).sum(-1)
-        scores = self._model.calibrated(raw, queries)
-        return Found(raw.cpu().numpy(), scores.cpu().numpy(), maps, evidence, smooth)
+        raw = self._raw(found, evidence, smooth)
+        scores = self._model.calibrated(torch.from_numpy(raw).to(self._weights.device), queries)
+        return Found(raw, scores.cpu().numpy(), maps, evidence, smooth)
+
+    def _raw(self, found: Any, evidence: Maps, smooth: Maps) -> Maps:
+        """Return scores before calibration (S,)."""
+        if found.null is None:
+            return (found.scores.float() * self._weights_at(smooth)).sum(-1).cpu().numpy()
+        return self._best(self._maps(found.gate), evidence, found)
+
+    def _by_masks(self, found: Any, queries: list[str], evidence: Maps, thresholds: Tensor) -> Maps:
+        """Return the same (T, S) when nothing counts but what is in the mask at a threshold."""
+        if found.null is None:
+            scores = self._model.mask_scores(found, queries, thresholds).float()
+            return (scores * self._weights_at(smoothed(evidence))).sum(-1).cpu().numpy()
+        gate = self._maps(found.gate)
+        cosine = evidence / gate.clip(1e-6)
+        masks = ((gate > float(each)).astype(np.float32) for each in thresholds)
+        return np.stack([self._best(mask, mask * cosine, found) for mask in masks])
+
+    def _best(self, gate: Maps, evidence: Maps, found: Any) -> Maps:
+        null = found.null.float().cpu().numpy()
+        return best_place(gate, evidence, null, self._model.cfg.align.eps0, self.valid)
 
     def _maps(self, each: Tensor) -> Maps:
         return self._merged(each).reshape(-1, *self.windows.grid).clip(0, 1)

@@ -59,6 +59,8 @@ class Alignment:
         cosine: (S, B, P) cosine of sentence and patch.
         maps: (S, B, P) localisation map in [0, 1]; 0.5 is the fixed threshold.
         gated: Whether the map is a gate.
+        null: (S,) what a sentence scores where its gate is closed; None where the score is no mean over open patches
+            and a null of mass `eps0`.
     """
 
     scores: Tensor
@@ -66,6 +68,7 @@ class Alignment:
     cosine: Tensor
     maps: Tensor
     gated: bool = False
+    null: Tensor | None = None
 
     @property
     def evidence(self) -> Tensor:
@@ -164,10 +167,9 @@ class Aligner(nn.Module):
         """The plain form of `pool`, which keeps the maps."""
         gate, cosine = gate_and_cosine(x)
         if self.cfg.pool == "l2_mean":
-            scores = cosine_pool(gate, cosine, x.patches)
-        else:
-            scores = null_pool(gate, cosine, x.eps0, x.text @ x.null)
-        return Alignment(scores, gate, cosine, gate, gated=True)
+            return Alignment(cosine_pool(gate, cosine, x.patches), gate, cosine, gate, gated=True)
+        null = x.text @ x.null
+        return Alignment(null_pool(gate, cosine, x.eps0, null), gate, cosine, gate, gated=True, null=null)
 
     def pool(self, sentences: Sentences, patches: Patches) -> Pooled:
         """Score every sentence with every image; the sigmoid gate does so without a matrix of pairs and patches."""
