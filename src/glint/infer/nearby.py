@@ -1,8 +1,8 @@
 """The score of the best place of a scan, from maps of its patches.
 
-The score of a model is a mean over the open patches of an image and a null answer of mass eps0 (model/align.py). A scan
-has tens of thousands of patches, and in all of them together what is open a little drowns a small finding. So every
-place has the score of what is near it, with a Gaussian w of 1 at the place itself, and the best one is that of the scan:
+The score of a model is a mean over the open patches of an image and a null answer of mass eps0 (model/align.py). A
+scan has tens of thousands of patches, and in all of them together what is open a little drowns a small finding. So
+every place has the score of what is near it, with a Gaussian w of 1 at the place itself; the best is that of the scan:
 
     score_p = (sum_r w_pr e_r + eps0 null) / (eps0 + sum_r w_pr g_r)        score = max over valid p of score_p
 

@@ -1,9 +1,9 @@
 """A CT scan of any size as one image: encoded once in sliding windows, then asked any number of queries.
 
-Every window is an image to the model, of the size it was trained with. Patches of windows that overlap are averaged with
-weights w (windows.py), which is legitimate for maps of a sigmoid gate: they do not depend on what else is in a window.
-The score of a scan is that of its best place (nearby.py): pooling all patches of a scan, or of a window, would let what
-is open elsewhere drown a small finding.
+Every window is an image to the model, of the size it was trained with. Patches of windows that overlap are averaged
+with weights w (windows.py), which is legitimate for maps of a sigmoid gate: they do not depend on what else is in a
+window. The score of a scan is that of its best place (nearby.py): pooling all patches of a scan, or of a window, would
+let what is open elsewhere drown a small finding.
 
 Methods whose weights have no absolute scale (vlcabs, global, a softmax gate) have a score in every window instead, that
 of the model itself. It is averaged with the same weights, so that every patch of the scan has one, and taken where the
@@ -144,8 +144,8 @@ class EncodedScan:
             scores = self._model.mask_scores(found, queries, thresholds).float()
             return (scores * self._weights_at(smoothed(evidence))).sum(-1).cpu().numpy()
         gate = self._maps(found.gate)
-        cosine = evidence / gate.clip(1e-6)
-        masks = ((gate > float(each)).astype(np.float32) for each in thresholds)
+        cosine = np.divide(evidence, gate, out=np.zeros_like(gate), where=gate > 0)
+        masks: list[Maps] = [(gate > float(each)).astype(np.float32) for each in thresholds]
         return np.stack([self._best(mask, mask * cosine, found) for mask in masks])
 
     def _best(self, gate: Maps, evidence: Maps, found: Any) -> Maps:
