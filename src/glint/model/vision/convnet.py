@@ -29,7 +29,8 @@ class ConvNetArch(EncoderArch):
     """Channels of the stages: the first at `stem_stride`, each further one at twice the stride of the one before, as
     far as `coarsest_stride` lets them."""
     depths: tuple[int, ...] = Field((0, 2, 2), min_length=3, max_length=4)
-    """Residual blocks of the stages."""
+    """Residual blocks of the stages. Those that a model lacked with which training goes on (`train.start`) begin with
+    weight zero: it is the same model until they have learned."""
     stem_stride: Literal[2, 4] = 4
     """Stride of the first convolution. Volumes have few voxels along an axis: 2 lets stages end at stride 8."""
     coarsest_stride: Literal[4, 8, 16, 32] = 32
