@@ -60,18 +60,16 @@ def test_one_window__answers_as_the_model_does(
     with torch.inference_mode():
         found = model.align_patches(model.project(model.vision(pixels).tokens, valid), QUERIES)
         by_masks = model.mask_scores(found, QUERIES, thresholds)
-    if found.null is not None:  # that of the best place
-        eps0, gate = model.cfg.align.eps0, found.gate.reshape(maps.shape).numpy()
-        null, masks_ = found.null.numpy(), [(gate > float(t)).astype(np.float32) for t in thresholds]
-        cosines = found.cosine.clamp(min=0).reshape(maps.shape).numpy()
-        best = [best_place(g, g * cosines, null, eps0, encoded.valid) for g in (gate, *masks_)]
-        np.testing.assert_allclose(raw, best[0], atol=1e-6)
-        np.testing.assert_allclose(encoded.raw_scores(QUERIES, thresholds)[1], best[1:], atol=1e-6)
-        return
-    np.testing.assert_allclose(scores, expected.scores_SB[:, 0], atol=1e-6)
-    raw, masks = encoded.raw_scores(QUERIES, thresholds)
-    np.testing.assert_allclose(raw, found.scores[:, 0], atol=1e-6)
+    raw_again, masks = encoded.raw_scores(QUERIES, thresholds)
+    np.testing.assert_allclose(raw_again, raw)
     np.testing.assert_allclose(masks, by_masks[..., 0], atol=1e-6)
+    if found.null is None:
+        np.testing.assert_allclose(raw, found.scores[:, 0], atol=1e-6)
+        np.testing.assert_allclose(scores, expected.scores_SB[:, 0], atol=1e-6)
+    else:
+        gate, null = found.gate.reshape(maps.shape).numpy(), found.null.numpy()
+        best = best_place(gate, evidence, null, model.cfg.align.eps0, encoded.valid)
+        np.testing.assert_allclose(raw, best, atol=1e-6)
 
 
 def test_windows__do_not_change_answers_of_a_local_model(

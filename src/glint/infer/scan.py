@@ -112,15 +112,20 @@ class EncodedScan:
 
     @torch.inference_mode()
     def raw_scores(self, queries: Sequence[str], thresholds: Tensor) -> tuple[Maps, Maps]:
-        """Return what calibration needs: scores before it (S,), and from nothing but masks at thresholds (T, S)."""
+        """Return what calibration needs: scores before it (S,), and from nothing but masks at thresholds (T, S).
+
+        Those from masks are of the windows where the query points: a threshold is fitted to what is in a window.
+        """
         size = queries_at_once(len(self._places))
         raw, masks = list[Maps](), list[Maps]()
         for start in range(0, len(queries), size):
             texts = list(queries[start : start + size])
             found = self._model.align_patches(self._patches, texts)
+            by_masks = self._model.mask_scores(found, texts, thresholds)
             evidence = self._maps(found.evidence)
-            raw.append(self._raw(found, evidence, smoothed(evidence)))
-            masks.append(self._by_masks(found, texts, evidence, thresholds))
+            smooth = smoothed(evidence)
+            raw.append(self._raw(found, evidence, smooth))
+            masks.append((by_masks.float() * self._weights_at(smooth)).sum(-1).cpu().numpy())
         return np.concatenate(raw), np.concatenate(masks, axis=1)
 
     @torch.inference_mode()
@@ -136,21 +141,9 @@ class EncodedScan:
         """Return scores before calibration (S,)."""
         if found.null is None:
             return (found.scores.float() * self._weights_at(smooth)).sum(-1).cpu().numpy()
-        return self._best(self._maps(found.gate), evidence, found)
-
-    def _by_masks(self, found: Any, queries: list[str], evidence: Maps, thresholds: Tensor) -> Maps:
-        """Return the same (T, S) when nothing counts but what is in the mask at a threshold."""
-        if found.null is None:
-            scores = self._model.mask_scores(found, queries, thresholds).float()
-            return (scores * self._weights_at(smoothed(evidence))).sum(-1).cpu().numpy()
-        gate = self._maps(found.gate)
-        cosine = np.divide(evidence, gate, out=np.zeros_like(gate), where=gate > 0)
-        masks: list[Maps] = [(gate > float(each)).astype(np.float32) for each in thresholds]
-        return np.stack([self._best(mask, mask * cosine, found) for mask in masks])
-
-    def _best(self, gate: Maps, evidence: Maps, found: Any) -> Maps:
         null = found.null.float().cpu().numpy()
-        return best_place(gate, evidence, null, self._model.cfg.align.eps0, self.valid)
+        eps0: float = self._model.cfg.align.eps0
+        return best_place(self._maps(found.gate), evidence, null, eps0, self.valid)
 
     def _maps(self, each: Tensor) -> Maps:
         return self._merged(each).reshape(-1, *self.windows.grid).clip(0, 1)
