@@ -36,8 +36,13 @@ def best_place(gate: Floats, evidence: Floats, null: Floats, eps0: float, valid:
 
 def sum_nearby(maps: Floats) -> Floats:
     """Return sums of maps (S, Zp, Yp, Xp) weighted with w around every place; there is nothing outside."""
-    for axis in range(1, maps.ndim):
-        apart = np.arange(maps.shape[axis])[:, None] - np.arange(maps.shape[axis])
-        bell = np.exp(-0.5 * (apart / NEAR_PATCHES) ** 2).astype(np.float32)
-        maps = np.moveaxis(np.tensordot(maps, bell, axes=(axis, 0)), -1, axis)
-    return maps
+    queries, z, y, x = maps.shape
+    maps = maps @ _bell(x)
+    maps = _bell(y) @ maps
+    return (_bell(z) @ maps.reshape(queries, z, y * x)).reshape(queries, z, y, x)
+
+
+def _bell(side: int) -> Floats:
+    """Return w along one axis, (side, side)."""
+    apart = np.arange(side)[:, None] - np.arange(side)
+    return np.exp(-0.5 * (apart / NEAR_PATCHES) ** 2).astype(np.float32)
