@@ -51,18 +51,20 @@ def test_start__goes_on_with_all_weights_and_shapes_of_the_model(
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("more", [{"context": 1}, {"neck_depth": 1}, {"depths": [2, 0, 2]}], ids=str)
+@pytest.mark.parametrize(
+    ("more", "had", "has"), [("context", 0, 1), ("neck_depth", 0, 1), ("depths", (0, 0, 1), (2, 0, 2))]
+)
 def test_start__an_encoder_given_more_is_the_same_model_until_it_learns(
-    more: dict[str, object], first: Path, pairs_manifest: Path, tmp_path: Path
+    more: str, had: object, has: object, first: Path, pairs_manifest: Path, tmp_path: Path
 ) -> None:
     before = load_model(first)
     cfg = recipe(pairs_manifest, tmp_path / "run", start=str(first))
-    wider = cfg.vision.model_copy(update={"arch": more})
+    wider = cfg.vision.model_copy(update={"arch": {more: has}})
     cfg = resolve_start(cfg.model_copy(update={"vision": wider}))
     torch.manual_seed(0)
     grown = GlintModel(cfg)
     load_start(grown, str(first))
-    assert len(grown.vision.state_dict()) > len(before.vision.state_dict())
+    assert (getattr(grown.vision.arch, more), getattr(before.vision.arch, more)) == (has, had)
     images = torch.rand(2, 1, 64, 64)
     ours, theirs = (model.eval().vision(images).tokens for model in (grown, before))
     assert torch.equal(ours, theirs)

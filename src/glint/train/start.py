@@ -15,8 +15,8 @@ SHAPES = ("type", "dim", "gate_dim", "gate_space", "gate_activation", "pool")
 """Settings of `align` that decide which weights there are and what they mean."""
 
 LATERALS = "vision.laterals."
-LAST_GAIN = ".second.1.weight"
-"""End of the name of the gain with which a residual block of the ConvNet joins what goes past it."""
+STAGES, LAST_GAIN = "vision.stages.", ".second.1.weight"
+"""Begin and end of the name of the gain with which a residual block of a stage joins what goes past it."""
 
 
 def resolve_start(cfg: GlintConfig) -> GlintConfig:
@@ -56,7 +56,9 @@ def load_start(model: "GlintModel", name: str) -> None:
 
     def adapt(saved: dict[str, Tensor]) -> dict[str, Tensor]:
         new = {key: value for key, value in own.items() if key.startswith("vision.")}
-        new |= {key: torch.zeros_like(value) for key, value in new.items() if key.endswith(LAST_GAIN)}
+        for key in new:
+            if key.startswith(STAGES) and key.endswith(LAST_GAIN):
+                new[key] = torch.zeros_like(new[key])
         return new | _with_channels(_with_laterals(saved, own), own, had, has)
 
     load_weights(model, name, adapt)
