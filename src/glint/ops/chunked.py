@@ -75,9 +75,10 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of the fields of GateInputs, in their order."""
     names = ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null", "tau")
-    d = {name: torch.zeros_like(getattr(x, name), dtype=scores.dtype) for name in names}
-    if pool == "null" and len(x.text) <= MAX_SENTENCES:  # one block a patch: nothing to sum in a wider type
-        d |= {name: torch.zeros_like(getattr(x, name)) for name in ("patches", "keys")}
+    # With one block a patch there is nothing to sum in a wider type.
+    own = ("patches", "keys") if pool == "null" and len(x.text) <= MAX_SENTENCES else ()
+    inputs = {name: getattr(x, name) for name in names}
+    d = {n: torch.zeros_like(t, dtype=t.dtype if n in own else scores.dtype) for n, t in inputs.items()}
     if pool == "null":
         everything = ((b, rows, columns) for b in range(len(x.patches)) for rows, columns in blocks(x, b))
         backward_null(x, d, scores, mass, d_scores, d_mass, everything)
