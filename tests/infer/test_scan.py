@@ -70,6 +70,9 @@ def test_one_window__answers_as_the_model_does(
         gate, null = found.gate.reshape(maps.shape).numpy(), found.null.numpy()
         best = best_place(gate, evidence, null, model.cfg.align.eps0, encoded.valid)
         np.testing.assert_allclose(raw, best, atol=1e-6)
+        np.testing.assert_allclose(
+            scores, model.calibrated(torch.from_numpy(raw), QUERIES).numpy(), atol=1e-6
+        )
 
 
 def test_windows__do_not_change_answers_of_a_local_model(
