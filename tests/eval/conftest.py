@@ -79,7 +79,7 @@ class Seer:
     noise: float
 
     def __post_init__(self) -> None:
-        self.cfg = SimpleNamespace(data=SimpleNamespace(size_px=SIZE_PX))
+        self.cfg = SimpleNamespace(data=SimpleNamespace(size_px=SIZE_PX), align=SimpleNamespace(spread=0))
         self.vision = SimpleNamespace(patch=(STRIDE, STRIDE))
         self.generator = torch.Generator().manual_seed(5)
 

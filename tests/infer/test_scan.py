@@ -30,7 +30,7 @@ def all_found(encoded: Any, queries: list[str]) -> tuple[np.ndarray, ...]:
     )
 
 
-@pytest.mark.parametrize("align", ["gated", "l2_mean", "null_token", "vlcabs", "global", "softmax"])
+@pytest.mark.parametrize("align", ["gated", "l2_mean", "null_token", "vlcabs", "global", "softmax", "spread"])
 def test_one_window__answers_as_the_model_does(
     ct_model: GlintModel, patient: Make, grid: VoxelGrid, align: str
 ) -> None:
@@ -41,6 +41,7 @@ def test_one_window__answers_as_the_model_does(
         "vlcabs": {"type": "vlcabs"},
         "global": {"type": "global"},
         "softmax": {"gate_activation": "softmax"},
+        "spread": {"spread": 5},
     }.get(align, {})
     torch.manual_seed(1)
     model = GlintModel(cfg.model_copy(update={"align": cfg.align.model_copy(update=changes)})).eval()
@@ -68,7 +69,8 @@ def test_one_window__answers_as_the_model_does(
         np.testing.assert_allclose(scores, expected.scores_SB[:, 0], atol=1e-6)
     else:
         gate, null = found.gate.reshape(maps.shape).numpy(), found.null.numpy()
-        best = best_place(gate, evidence, null, model.cfg.align.eps0, encoded.valid)
+        unspread = found.evidence.reshape(maps.shape).numpy()
+        best = best_place(gate, unspread, null, model.cfg.align.eps0, encoded.valid)
         np.testing.assert_allclose(raw, best, atol=1e-6)
         np.testing.assert_allclose(
             scores, model.calibrated(torch.from_numpy(raw), QUERIES).numpy(), atol=1e-6

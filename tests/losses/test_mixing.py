@@ -8,9 +8,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from glint.config.schema import AlignConfig
-from glint.losses.mixing import SIDES, mix_halves, mixed_gate_loss, random_boxes, relative_to_peak
+from glint.losses.mixing import (
+    SIDES,
+    Mixture,
+    TargetGates,
+    mix_halves,
+    mixed_gate_loss,
+    random_boxes,
+    relative_to_peak,
+)
 from glint.losses.pairs import Pairs
 from glint.model.align import Aligner, Patches, Sentences
+from glint.ops.spread import find_links
 
 GRID = (4, 4)
 HALF, PATCHES, TEXTS = 2, 16, 3
@@ -87,7 +96,7 @@ def loss_of(told: list[list[int]], unknown: list[list[int]] | None = None) -> tu
     pairs = Pairs(["a", "b", "c"], positive, silent, torch.tensor([True, True, False]))
     first, second = patches(1), patches(2)
     mixed = pieced(first, second, inside)
-    loss = mixed_gate_loss(align, sentences, pairs, first, second, mixed, inside)
+    loss = mixed_gate_loss(align, sentences, pairs, Mixture((first, second), mixed, inside))
     assert mixed.keys is not None
     assert sentences.queries is not None
     return loss, mixed.keys, sentences.queries
@@ -147,29 +156,56 @@ def test_mixed_gate_loss__is_zero_and_not_nan_where_all_is_padding() -> None:
     image = Patches(unit(1, 4, 8, seed=2), unit(1, 4, 8, seed=3), torch.zeros(1, 4, dtype=torch.bool))
     nothing = torch.zeros(1, 2, dtype=torch.bool)
     pairs = Pairs(["a"], ~nothing, nothing, torch.tensor([True]))
-    loss = mixed_gate_loss(aligner(), sentences, pairs, image, image, image, nothing[:, :1].expand(1, 4))
+    images = Mixture((image, image), image, nothing[:, :1].expand(1, 4))
+    loss = mixed_gate_loss(aligner(), sentences, pairs, images)
     assert float(loss.detach()) == 0.0
+
+
+def at(sentences: Sentences, *cosines: float) -> Patches:
+    """Patches of an image whose keys have these cosines with the first query."""
+    assert sentences.queries is not None
+    query = sentences.queries[0]
+    other = F.normalize(unit(1, 8, seed=2)[0] - (unit(1, 8, seed=2)[0] @ query) * query, dim=-1)
+    keys = torch.stack([c * query + (1 - c * c) ** 0.5 * other for c in cosines])[None]
+    return Patches(keys, keys, torch.ones(1, len(cosines), dtype=torch.bool))
+
+
+def both_told() -> Pairs:
+    """One sentence, which two reports have."""
+    return Pairs(
+        ["a"], torch.tensor([[True, True]]), torch.zeros(1, 2, dtype=torch.bool), torch.tensor([True])
+    )
 
 
 def test_mixed_gate_loss__by_hand() -> None:
     align, inside = aligner(), torch.tensor([[False, True]])
     sentences = Sentences(unit(1, 8, seed=0), unit(1, 8, seed=1))
-
-    def at(*cosines: float) -> Patches:
-        """Patches whose keys have these cosines with the query."""
-        assert sentences.queries is not None
-        query = sentences.queries[0]
-        other = F.normalize(unit(1, 8, seed=2)[0] - (unit(1, 8, seed=2)[0] @ query) * query, dim=-1)
-        keys = torch.stack([c * query + (1 - c * c) ** 0.5 * other for c in cosines])[None]
-        return Patches(keys, keys, torch.ones(1, len(cosines), dtype=torch.bool))
-
-    pairs = Pairs(
-        ["a"], torch.tensor([[True, True]]), torch.zeros(1, 2, dtype=torch.bool), torch.tensor([True])
-    )
-    found = mixed_gate_loss(align, sentences, pairs, at(0.9, 0.1), at(0.2, 0.8), at(0.5, 0.3), inside)
+    sources = at(sentences, 0.9, 0.1), at(sentences, 0.2, 0.8)
+    images = Mixture(sources, at(sentences, 0.5, 0.3), inside)
+    found = mixed_gate_loss(align, sentences, both_told(), images)
     assert align.gate is not None
     gates = (align.gate.logits(torch.tensor(c)).sigmoid() for c in ([0.9, 0.1], [0.2, 0.8], [0.5, 0.3]))
     first, second, have = gates
     target = torch.stack([first[0] / first.mean(), second[1] / second.mean()]).clamp(max=1)
     expected = -(target * have.log() + (1 - target) * (1 - have).log()).mean()
     torch.testing.assert_close(found, expected)
+    images = Mixture(sources, at(sentences, 0.3), inside, torch.tensor([[1]]))
+    one = mixed_gate_loss(align, sentences, both_told(), images)
+    expected = -(target[1] * have[1].log() + (1 - target[1]) * (1 - have[1]).log())
+    torch.testing.assert_close(one, expected)
+
+
+def test_mixed_gate_loss__targets_of_another_model_spread_over_what_looks_alike() -> None:
+    align, inside = aligner(), torch.zeros(1, 6, dtype=torch.bool)
+    sentences, others = (Sentences(unit(1, 8, seed=n), unit(1, 8, seed=n + 1)) for n in (0, 3))
+    first, mixed = at(others, 0.9, *[-0.5] * 5), at(sentences, *[0.0] * 6)
+    assert mixed.keys is not None
+    mixed.keys.requires_grad_()
+    halves = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]).reshape(1, 1, 1, 6)
+    links = find_links(halves, torch.ones(1, 6, dtype=torch.bool), (1, 1))
+    images = Mixture((first, first), mixed, inside, None, (links, links))
+    targets = TargetGates(aligner(), others, rounds=50)
+    mixed_gate_loss(align, sentences, both_told(), images, targets).backward()
+    assert sentences.queries is not None
+    opens = pull(mixed.keys, sentences.queries, 0, 0) > 0
+    assert opens.tolist() == [True, True, True, False, False, False]

@@ -129,6 +129,23 @@ def test_objective__mixed_images_teach_the_encoder_and_count_with_their_weight()
     assert bool(torch.isfinite(hidden))
 
 
+def test_objective__targets_can_be_those_of_the_start() -> None:
+    reports = ("There is a right pleural effusion.", "Left nodule.", "There is a pacemaker.", "Cardiomegaly.")
+    settings = "loss.gate_mix=3", "align.spread=8", "train.start=x", "loss.mix_targets=start"
+    make = objective(*settings)
+    make.start = objective("align.spread=8").model.eval().requires_grad_(False)
+    total, first = make(batch(*reports), torch.Generator().manual_seed(0))
+    total.backward()  # pyright: ignore[reportUnknownMemberType]
+    assert all(p.grad is None for p in make.start.parameters())
+    with torch.no_grad():
+        assert make.start.align.gate is not None
+        make.start.align.gate.beta += 4.0
+    _, wider = make(batch(*reports), torch.Generator().manual_seed(0))
+    _, own = objective("loss.gate_mix=3")(batch(*reports), torch.Generator().manual_seed(0))
+    assert abs(wider["loss_gate_mix"] - first["loss_gate_mix"]) > 0.01
+    assert first["loss_gate_mix"] != own["loss_gate_mix"]
+
+
 @pytest.mark.parametrize("settings", [["align.type=vlcabs"], ["align.gate_activation=softmax"]])
 def test_objective__nothing_is_mixed_without_a_sigmoid_gate(settings: list[str]) -> None:
     _, report = objective("loss.gate_mix=3", *settings)(batch(*REPORTS), torch.Generator())

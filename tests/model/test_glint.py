@@ -12,6 +12,7 @@ from glint.errors import GlintError, UsageError, WeightsError
 from glint.model.folder import load_model, save_calibration, save_model
 from glint.model.glint import GlintModel, pool_valid
 from glint.model.text import TextEncoder
+from glint.ops.spread import find_links, spread_all
 
 CFG = GlintConfig(
     data=DataConfig(size_px=64),
@@ -38,6 +39,18 @@ def test_predict__does_not_depend_on_the_other_queries(model: GlintModel) -> Non
     torch.testing.assert_close(every.scores_SB[1:2], one.scores_SB)
     assert float(every.scores_SB.min()) >= 0
     assert float(every.scores_SB.max()) <= 1
+
+
+def test_predict__maps_and_evidence_spread_over_what_looks_alike_and_scores_do_not(model: GlintModel) -> None:
+    wide = GlintModel(CFG.model_copy(update={"align": CFG.align.model_copy(update={"spread": 20})}))
+    wide.load_state_dict(model.state_dict())
+    images, valid = torch.rand(2, 1, 64, 64), torch.rand(2, 64) > 0.2
+    plain, found = (each.predict(images, valid, QUERIES) for each in (model, wide))
+    torch.testing.assert_close(found.scores_SB, plain.scores_SB)
+    links = find_links(images, valid, (8, 8))
+    torch.testing.assert_close(found.maps_SBP, spread_all(plain.maps_SBP, links, 20))
+    torch.testing.assert_close(found.evidence_SBP, spread_all(plain.evidence_SBP, links, 20))
+    assert not torch.equal(found.maps_SBP, plain.maps_SBP)
 
 
 def test_predict__a_denial_that_rules_read_scores_one_minus_what_it_denies() -> None:

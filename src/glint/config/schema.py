@@ -148,6 +148,9 @@ class AlignConfig(Settings):
     """Share of patches that the score sees in a training step (random, per image): makes extent pay."""
     token_block: int = Field(4, ge=1)
     """Side of the blocks of patches that token_keep hides: small ones leave no edge whole, large ones hide findings."""
+    spread: int = Field(0, ge=0, le=256)
+    """Rounds in which maps spread over neighbouring patches that look alike (glint/ops/spread.py), in answers; 0:
+    they do not."""
 
 
 class LossConfig(Settings):
@@ -162,6 +165,9 @@ class LossConfig(Settings):
     """Weight of the agreement between the gates of mixed images and those of the images they were mixed of; 0: none is
     mixed. For models whose gates have opened (docs/experiments.md, "Mixed images"). Half as many images again are
     encoded in a step."""
+    mix_targets: Literal["own", "start"] = "own"
+    """Whose gates these are. own: those of the model at this step. start: those of the model in `train.start`, frozen,
+    and spread as in its answers (`align.spread`)."""
     rho_max: float = Field(0.3, gt=0, le=1)
     rho_min: float = Field(0.5, ge=0, le=1)
     polarity: float = Field(0.5, ge=0)
@@ -257,6 +263,12 @@ class GlintConfig(Settings):
     optim: OptimConfig = OptimConfig()  # pyright: ignore[reportCallIssue]
     train: TrainConfig = TrainConfig()  # pyright: ignore[reportCallIssue]
     pretrain: PretrainConfig = PretrainConfig()  # pyright: ignore[reportCallIssue]
+
+    @model_validator(mode="after")
+    def _targets_come_from_somewhere(self) -> "GlintConfig":
+        if self.loss.mix_targets == "start" and not self.train.start:
+            raise ValueError("loss.mix_targets=start needs a model to go on from: name it in train.start")
+        return self
 
     @model_validator(mode="after")
     def _denials_have_one_reader(self) -> "GlintConfig":

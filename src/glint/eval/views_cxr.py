@@ -12,7 +12,7 @@ from torch import Tensor
 from glint.eval.cases import Case
 from glint.eval.subject import Mask
 from glint.eval.views import Array, Floats, Predictor
-from glint.infer.maps import native_map, peak_point
+from glint.infer.maps import native_map, peak_point, smoothing_of
 from glint.io.letterbox import Letterbox, letterbox
 from glint.io.radiograph import read_radiograph
 
@@ -28,6 +28,7 @@ class RadiographView:
     index: dict[str, int]
     grid: tuple[int, int]
     fit: Letterbox
+    smoothing: float
 
     def rows(self, texts: Sequence[str]) -> list[int]:
         """See View."""
@@ -39,7 +40,7 @@ class RadiographView:
 
     def point(self, row: int) -> tuple[int, ...]:
         """See View: (row, column)."""
-        x, y = peak_point(self.evidence[row].reshape(self.grid), self.fit)
+        x, y = peak_point(self.evidence[row].reshape(self.grid), self.fit, self.smoothing)
         return y, x
 
     @property
@@ -80,7 +81,8 @@ def look_radiographs(model: Predictor, batch: Sequence[Case], queries: list[str]
     answer = model.predict(images, torch.from_numpy(valid), queries)
     scores = answer.scores_SB.double().cpu().numpy()
     maps, evidence = (part.float().cpu().numpy() for part in (answer.maps_SBP, answer.evidence_SBP))
+    smoothing = smoothing_of(model.cfg.align.spread)
     return [
-        RadiographView(scores[:, b], maps[:, b], evidence[:, b], valid[b], index, answer.grid, fit)
+        RadiographView(scores[:, b], maps[:, b], evidence[:, b], valid[b], index, answer.grid, fit, smoothing)
         for b, fit in enumerate(fits)
     ]

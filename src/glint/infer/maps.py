@@ -17,6 +17,13 @@ BOX_LEVEL = 0.5
 SMOOTHING = 3 / 64
 """Of the side of the square that the model sees, whatever its tokens: 12 of 256 pixels. Chosen on validation studies
 among 0 to 24 pixels with tokens of 8 (docs/experiments.md, "Mixed images"); with finer ones 8 to 24 are alike."""
+SPREAD_SMOOTHING = 1 / 64
+"""Of evidence that has spread over what looks alike (ops/spread.py), and is smooth already."""
+
+
+def smoothing_of(rounds: int) -> float:
+    """Return how much evidence is smoothed before its peak is looked for, after so many rounds of spreading."""
+    return SPREAD_SMOOTHING if rounds else SMOOTHING
 
 
 def native_map(grid: NDArray[np.floating], fit: Letterbox) -> Floats:
@@ -24,10 +31,10 @@ def native_map(grid: NDArray[np.floating], fit: Letterbox) -> Floats:
     return np.clip(fit.to_native(grid), 0, 1)
 
 
-def peak_point(grid: NDArray[np.floating], fit: Letterbox) -> tuple[int, int]:
+def peak_point(grid: NDArray[np.floating], fit: Letterbox, smoothing: float = SMOOTHING) -> tuple[int, int]:
     """Return the native pixel [x, y] where the smoothed (Yp, Xp) map is highest."""
     inner = fit.to_inner(grid)
-    smooth = ndimage.gaussian_filter(inner, SMOOTHING * fit.size_px, mode="nearest")
+    smooth = ndimage.gaussian_filter(inner, smoothing * fit.size_px, mode="nearest")
     row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
     top, left = fit.offset
     x, y = fit.point_to_native(float(column) + left, float(row) + top)

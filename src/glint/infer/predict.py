@@ -10,8 +10,8 @@ from torch import Tensor
 
 from glint.config.schema import GlintConfig
 from glint.errors import UsageError
-from glint.infer.maps import box_around, native_map, peak_point
-from glint.io.letterbox import Letterbox, letterbox
+from glint.infer.maps import box_around, native_map, peak_point, smoothing_of
+from glint.io.letterbox import letterbox
 from glint.io.radiograph import Radiograph
 from glint.results import Answer, Answers, Task
 
@@ -129,8 +129,9 @@ def predict(
         for part in (found.maps_SBP, found.evidence_SBP)
     )
     scores = found.scores_SB.float().cpu()[:, 0].tolist()
+    smoothing = smoothing_of(model.cfg.align.spread)
     results = tuple(
-        _answer(text, score, grid, weight, fit, threshold, task)
+        _answer(text, score, native_map(grid, fit), peak_point(weight, fit, smoothing), threshold, task)
         for text, score, grid, weight in zip(texts, scores, maps, evidence, strict=True)
     )
     return Answers(task, str(radiograph.source), model_name, threshold, results, radiograph)
@@ -143,12 +144,10 @@ def token_stride(model: Model, size_px: int) -> int | None:
 
 
 def _answer(
-    text: str, score: float, grid: Grid, evidence: Grid, fit: Letterbox, threshold: float, task: Task
+    text: str, score: float, heat: Grid, point: tuple[int, int], threshold: float, task: Task
 ) -> Answer:
-    """Bring one (Yp, Xp) map to the native grid; mask from it, point from the evidence, box from both."""
-    heat = native_map(grid, fit)
+    """Make masks and boxes of a map on the native grid (Y, X); a classification needs none, and no point."""
     if task == "classify":
         return Answer(text, score, heat=heat)
-    point = peak_point(evidence, fit)
     mask = heat > threshold
     return Answer(text, score, point, box_around(heat, point), int(mask.sum()), mask, heat)

@@ -33,6 +33,7 @@ from glint.io.volume import Volume
 from glint.io.volume_steps import pad_to_multiple
 from glint.io.voxel_grid import CANONICAL, Triple, VoxelGrid
 from glint.model.align import join
+from glint.ops.spread import Links, find_links, spread_all
 
 Maps = NDArray[np.float32]
 
@@ -69,8 +70,8 @@ class Found:
     Attributes:
         raw: (S,) similarity at the best place.
         scores: (S,) calibrated, 0 to 1.
-        maps: (S, Zp, Yp, Xp) localisation maps in [0, 1] on the token grid.
-        evidence: (S, Zp, Yp, Xp) what each place adds to the score.
+        maps: (S, Zp, Yp, Xp) localisation maps in [0, 1] on the token grid, spread.
+        evidence: (S, Zp, Yp, Xp) what each place adds to the score, spread.
         smooth: The same, smoothed: queries point at its peak.
     """
 
@@ -98,6 +99,7 @@ class EncodedScan:
     _patches: Any
     _places: Tensor
     _weights: Tensor
+    _links: Links | None
 
     @property
     def tokens(self) -> VoxelGrid:
@@ -123,30 +125,36 @@ class EncodedScan:
             found = self._model.align_patches(self._patches, texts)
             by_masks = self._model.mask_scores(found, texts, thresholds)
             evidence = self._maps(found.evidence)
-            smooth = smoothed(evidence)
-            raw.append(self._raw(found, evidence, smooth))
-            masks.append((by_masks.float() * self._weights_at(smooth)).sum(-1).cpu().numpy())
+            raw.append(self._raw(found, evidence))
+            masks.append((by_masks.float() * self._weights_at(smoothed(evidence))).sum(-1).cpu().numpy())
         return np.concatenate(raw), np.concatenate(masks, axis=1)
 
     @torch.inference_mode()
     def _ask(self, queries: list[str]) -> Found:
         found = self._model.align_patches(self._patches, queries)
-        maps, evidence = self._maps(found.maps), self._maps(found.evidence)
-        smooth = smoothed(evidence)
-        raw = self._raw(found, evidence, smooth)
+        evidence = self._maps(found.evidence)
+        raw = self._raw(found, evidence)
         scores = self._model.calibrated(torch.from_numpy(raw).to(self._weights.device), queries)
-        return Found(raw, scores.cpu().numpy(), maps, evidence, smooth)
+        maps, evidence = self._spread(self._maps(found.maps)), self._spread(evidence)
+        return Found(raw, scores.cpu().numpy(), maps, evidence, smoothed(evidence))
 
-    def _raw(self, found: Any, evidence: Maps, smooth: Maps) -> Maps:
-        """Return scores before calibration (S,)."""
+    def _raw(self, found: Any, evidence: Maps) -> Maps:
+        """Return scores before calibration (S,) from evidence that has not spread: an even one ranks worse."""
         if found.null is None:
-            return (found.scores.float() * self._weights_at(smooth)).sum(-1).cpu().numpy()
+            return (found.scores.float() * self._weights_at(smoothed(evidence))).sum(-1).cpu().numpy()
         null = found.null.float().cpu().numpy()
         eps0: float = self._model.cfg.align.eps0
         return best_place(self._maps(found.gate), evidence, null, eps0, self.valid)
 
     def _maps(self, each: Tensor) -> Maps:
         return self._merged(each).reshape(-1, *self.windows.grid).clip(0, 1)
+
+    def _spread(self, maps: Maps) -> Maps:
+        """Let maps spread over patches that look alike, where the model has that."""
+        if self._links is None:
+            return maps
+        flat = torch.from_numpy(maps.reshape(len(maps), 1, -1))
+        return spread_all(flat, self._links, self._model.cfg.align.spread).numpy().reshape(maps.shape)
 
     def _weights_at(self, smooth: Maps) -> Tensor:
         """Return (S, W): how much each window weighs in the valid patch where smoothed evidence is highest."""
@@ -200,7 +208,11 @@ def encode_scan(
             tokens = model.vision(torch.from_numpy(pixels)[None].to(device)).tokens
             parts.append(model.project(tokens, weights[[number]] > 0))
     places = torch.from_numpy(windows.places()).to(device)
-    return EncodedScan(scan, windows, valid, model, join(parts), places, weights)
+    links = None
+    if model.cfg.align.spread:
+        pixels = torch.from_numpy(windowed(scan.hu, setting.windows_hu))[None]
+        links = find_links(pixels, torch.from_numpy(valid).reshape(1, -1), patch)
+    return EncodedScan(scan, windows, valid, model, join(parts), places, weights, links)
 
 
 def volume_settings(model: VolumeModel) -> VolumeConfig:

@@ -6,7 +6,9 @@
 
 A gate that opens beside a finding, because the patch sees it from there, is wrong here: what was seen is gone, or lies
 across the seam. And the inside of a finding has to be known without its telling edge. Targets are the gates of
-the model itself at this step and get no gradient; no mask is read.
+the model itself at this step and get no gradient; no mask is read. Or they are those of the model that training went
+on from, spread over patches that look alike (ops/spread.py): the gate learns how far what it opened on goes. Its own,
+spread at every step, would go on and on.
 Sources: CutMix (arXiv 1905.04899), as consistency of dense predictions (arXiv 1906.01916); docs/method.md.
 Axes: S sentences, B studies, H = B // 2 mixed images, P patches, K pairs of a sentence and a mixed image.
 """
@@ -19,11 +21,10 @@ from torch import Tensor
 
 from glint.losses.pairs import Pairs
 from glint.model.align import Aligner, Patches, Sentences
+from glint.ops.spread import Links, peaks, spread
 
 SIDES = (0.3, 0.7)
 """Least and largest side of a box, as a share of the token grid."""
-PEAK = 4
-"""Patches that make the peak of a gate: one alone may be an accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,42 @@ def random_boxes(grid: tuple[int, ...], count: int, generator: torch.Generator) 
     return inside
 
 
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Encoded: the two halves of a batch, and the H images mixed of them.
+
+    Attributes:
+        sources: All patches of the first half, and of the second, as the model sees them whose gates are the targets.
+        mixed: The mixed images, all patches or those that are chosen.
+        inside: (H, P), True for patches of the box.
+        chosen: (H, n) which patches of `mixed` there are; None for all.
+        links: How patches of both halves are alike, for targets that spread.
+    """
+
+    sources: tuple[Patches, Patches]
+    mixed: Patches
+    inside: Tensor
+    chosen: Tensor | None = None
+    links: tuple[Links, Links] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGates:
+    """A frozen model whose gates, spread over what looks alike, are the targets.
+
+    Attributes:
+        align: Makes its gates.
+        sentences: As it reads them.
+        rounds: In which its gates spread (ops/spread.py).
+    """
+
+    align: Aligner
+    sentences: Sentences
+    rounds: int
+
+
 def mixed_gate_loss(
-    align: Aligner,
-    sentences: Sentences,
-    pairs: Pairs,
-    first: Patches,
-    second: Patches,
-    mixed: Patches,
-    inside: Tensor,
+    align: Aligner, sentences: Sentences, pairs: Pairs, images: Mixture, targets: TargetGates | None = None
 ) -> Tensor:
     """Compare the gates of mixed images with those that they should have; zero when nothing can be compared.
 
@@ -96,36 +125,49 @@ def mixed_gate_loss(
         align: Makes gates of sentences and patches.
         sentences: Those of `pairs`; they get no gradient from here.
         pairs: Which sentence is true of which of the B images.
-        first: The first H images as they are.
-        second: Those whose boxes were put into them.
-        mixed: The mixed images, the same patches.
-        inside: (H, P).
+        images: The images.
+        targets: Whose gates are the targets; None for the model itself.
     """
-    half = len(inside)
+    half = len(images.inside)
     told = pairs.claims[:, :half], pairs.claims[:, half : 2 * half]
     unknown = pairs.unknown[:, :half] | pairs.unknown[:, half : 2 * half]
     compared = (told[0] | told[1]) & ~unknown
     if not bool(compared.any()):
-        return mixed.values.sum() * 0.0
+        return images.mixed.values.sum() * 0.0
     queries = None if sentences.queries is None else sentences.queries.detach()
     sentences = Sentences(sentences.values.detach(), queries)
+    targets = TargetGates(align, sentences, 0) if targets is None else targets
+    row = compared.T.nonzero()[:, 0]
     with torch.no_grad():
         outside, within = (
-            relative_to_peak(align.gates(sentences, image, compared)) * own.T[compared.T][:, None]
-            for image, own in zip((first, second), told, strict=True)
+            _target(targets, patches, compared, own, None if images.links is None else images.links[number])
+            for number, (patches, own) in enumerate(zip(images.sources, told, strict=True))
         )
-        row = compared.T.nonzero()[:, 0]
-        target = torch.where(inside[row], within, outside)
-    loss = F.binary_cross_entropy(align.gates(sentences, mixed, compared), target, reduction="none")
-    valid = mixed.valid[row]
+        target = torch.where(images.inside[row], within, outside)
+        target = target if images.chosen is None else target.gather(1, images.chosen[row])
+    gate = align.gates(sentences, images.mixed, compared)
+    loss = F.binary_cross_entropy(gate, target, reduction="none")
+    valid = images.mixed.valid[row]
     return (loss * valid).sum() / valid.sum().clamp_min(1)  # hidden patches may leave nothing but padding
 
 
+def _target(
+    targets: TargetGates, patches: Patches, compared: Tensor, own: Tensor, links: Links | None
+) -> Tensor:
+    """Return what the gates of the K compared pairs should be in an image, (K, P): 0 where its report lacks it."""
+    asked = compared & own
+    gate = targets.align.gates(targets.sentences, patches, asked)
+    if links is not None:
+        gate = spread(gate, links, asked.sum(0).tolist(), targets.rounds)
+    target = gate.new_zeros(int(compared.sum()), gate.shape[1])
+    target[own.T[compared.T]] = relative_to_peak(gate)
+    return target
+
+
 def relative_to_peak(gate_KP: Tensor) -> Tensor:
-    """Return gates (K, P) of sentences that are true, relative to the mean of their PEAK widest open patches.
+    """Return gates (K, P) of sentences that are true, relative to the mean of their few widest open patches.
 
     Somewhere the gate of a true sentence is open, all the way. The score alone does not ask for it: a lung is so large
     that its patches outweigh the null answer at a twentieth, and no threshold would then fit lungs and nodules.
     """
-    peak = gate_KP.topk(min(PEAK, gate_KP.shape[1]), dim=1).values.mean(1, keepdim=True)
-    return (gate_KP / peak.clamp_min(1e-6)).clamp(max=1)
+    return (gate_KP / peaks(gate_KP).clamp_min(1e-6)).clamp(max=1)

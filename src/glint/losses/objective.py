@@ -14,7 +14,7 @@ from torch import Tensor
 from glint.config.schema import GlintConfig
 from glint.losses.alignment import multi_positive_nce, polarity_contrast
 from glint.losses.dense import dense_feature_loss
-from glint.losses.mixing import mix_halves, mixed_gate_loss
+from glint.losses.mixing import Mixture, TargetGates, mix_halves, mixed_gate_loss
 from glint.losses.pairs import Pairs, find_pairs
 from glint.losses.polarity import opposite_pairs
 from glint.losses.sparsity import gate_budget, gate_off
@@ -36,10 +36,17 @@ class Objective:
         cfg: The recipe.
         model: The model that is trained.
         teacher: Frozen image encoder for DFR, or None when `loss.dfr` is 0.
+        start: The model that training goes on from, frozen, where its gates are the targets of mixed images.
     """
 
-    def __init__(self, cfg: GlintConfig, model: GlintModel, teacher: Teacher | None) -> None:
-        self.cfg, self.model, self.teacher = cfg, model, teacher
+    def __init__(
+        self,
+        cfg: GlintConfig,
+        model: GlintModel,
+        teacher: Teacher | None,
+        start: GlintModel | None = None,
+    ) -> None:
+        self.cfg, self.model, self.teacher, self.start = cfg, model, teacher, start
 
     def __call__(self, batch: "PairBatch", generator: torch.Generator) -> tuple[Tensor, Report]:
         """Return the total loss and its parts; `generator` chooses dropped tokens and mixed boxes."""
@@ -55,7 +62,8 @@ class Objective:
                 sentences = align.project_text(self.model.text.encode(pairs.texts).float())
                 parts, report = self._contrast(sentences, pairs, patches)
                 if mixed is not None:
-                    parts["gate_mix"] = mixed_gate_loss(align, sentences, pairs, *mixed)
+                    targets = self._targets(pairs.texts)
+                    parts["gate_mix"] = mixed_gate_loss(align, sentences, pairs, mixed, targets)
             if self.cfg.loss.polarity:
                 parts["polarity"] = self._polarity(batch, patches, generator)
             if self.teacher is not None:
@@ -93,8 +101,8 @@ class Objective:
 
     def _mix(
         self, batch: "PairBatch", features: EncoderOutput, valid: Tensor, generator: torch.Generator
-    ) -> tuple[Patches, Patches, Patches, Tensor] | None:
-        """Encode mixed images: patches of the first half, of the second, of the mixed; which (H, P) are in the box."""
+    ) -> Mixture | None:
+        """Encode mixed images, and take along what they were mixed of."""
         half = len(valid) // 2
         if self.cfg.loss.gate_mix == 0 or not self.model.align.has_sigmoid_gate or half == 0:
             return None
@@ -102,14 +110,26 @@ class Objective:
         mixed = mix_halves(batch.images, batch.valid_px, grid, vision.patch, generator)
         tokens = vision(mixed.images).tokens
         chosen = self._chosen(half, grid, generator)
-        inside = mixed.inside if chosen is None else mixed.inside.gather(1, chosen.to(valid.device))
-        with torch.no_grad():
-            first, second = (
-                self._project(features.tokens[part], valid[part], chosen)
-                for part in (slice(half), slice(half, 2 * half))
-            )
+        chosen = None if chosen is None else chosen.to(valid.device)
         new = self._project(tokens, pool_valid(mixed.valid_px, vision.patch), chosen)
-        return first, second, new, inside
+        halves = slice(half), slice(half, 2 * half)
+        with torch.no_grad():
+            if self.start is None:
+                first, second = (self._project(features.tokens[n], valid[n], None) for n in halves)
+                return Mixture((first, second), new, mixed.inside, chosen)
+            images = batch.images[: 2 * half]
+            tokens = self.start.vision(images).tokens
+            first, second = (self.start.project(tokens[n], valid[n]) for n in halves)
+            links = self.start.links(images, valid[: 2 * half])
+        return Mixture((first, second), new, mixed.inside, chosen, (links.of(halves[0]), links.of(halves[1])))
+
+    @torch.no_grad()
+    def _targets(self, texts: list[str]) -> TargetGates | None:
+        """Return whose gates mixed images should have; None for the model's own."""
+        if self.start is None:
+            return None
+        sentences = self.start.align.project_text(self.start.text.encode(texts).float())
+        return TargetGates(self.start.align, sentences, self.cfg.align.spread)
 
     def _pairs(self, batch: "PairBatch") -> Pairs:
         """All unique sentences against all images; negated ones are left to the polarity term by default."""

@@ -13,6 +13,7 @@ from glint.model.masks import mask_scores, recentred
 from glint.model.text import TextEncoder
 from glint.model.vision.registry import build_vision, input_grid
 from glint.model.vision.tuning import tune
+from glint.ops.spread import Links, find_links, spread_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,19 @@ class GlintModel(nn.Module):
         features = self.vision(images)
         alignment = self.align_features(features.tokens, valid, queries)
         scores = self.calibrated(alignment.scores, queries)
-        return Prediction(scores, alignment.maps, alignment.evidence, features.grid)
+        maps, evidence = alignment.maps, alignment.evidence
+        if rounds := self.cfg.align.spread:
+            links = self.links(images, valid)
+            maps, evidence = (spread_all(each, links, rounds) for each in (maps, evidence))
+        return Prediction(scores, maps, evidence, features.grid)
+
+    def links(self, images: Tensor, valid: Tensor | None) -> Links:
+        """Return how alike the neighbouring patches of images are; the channel that tells the side is no likeness."""
+        volume, patch = self.cfg.data.volume, self.vision.patch
+        pixels = images if volume is None else images[:, : len(volume.windows_hu)]
+        if valid is None:
+            valid = torch.ones(len(images), math.prod(self.vision.grid(images)), dtype=torch.bool)
+        return find_links(pixels, valid.to(images.device), patch)
 
     def calibrated(self, raw: Tensor, queries: list[str]) -> Tensor:
         """Return scores in [0, 1] of raw ones, (S, B) or (S,); denials that rules read: one minus what they deny."""

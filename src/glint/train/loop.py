@@ -19,7 +19,7 @@ from glint.train.memory import keep_freed_memory
 from glint.train.optim import build_optimizer, rate_table
 from glint.train.precision import autocast, resolve
 from glint.train.run import Stopped, export, open_run, stop_signals
-from glint.train.start import load_start, resolve_start
+from glint.train.start import frozen_start, load_start, resolve_start
 from glint.train.state import Report, Task, TrainState
 from glint.train.step import step, step_generator
 
@@ -74,11 +74,14 @@ def align_task(cfg: GlintConfig, texts: list[str], further: Sequence[str] = ()) 
     # A copy of the student as it starts; what tuning added to it is the identity still.
     teacher = Teacher(model.vision) if cfg.loss.dfr > 0 and levels_learn(cfg.vision) else None
     teachers: dict[str, nn.Module] = {"teacher": teacher} if teacher is not None else {}
+    start = frozen_start(cfg.train.start) if cfg.loss.mix_targets == "start" else None
+    if start is not None:
+        teachers["start"] = start
     from_file = bool(cfg.vision.init or cfg.train.start)
     if not from_file:
         _warn_of_random_weights(cfg, held=bool(teachers))
     return Task(
-        objective=Objective(cfg, model, teacher),
+        objective=Objective(cfg, model, teacher, start),
         trained={"model": model},
         # A teacher from random weights exists nowhere else; one from a file is read from there again.
         kept={} if from_file else teachers,

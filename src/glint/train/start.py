@@ -65,6 +65,17 @@ def load_start(model: "GlintModel", name: str) -> None:
     model.mask_threshold.fill_(0.5)
 
 
+def frozen_start(name: str) -> "GlintModel":
+    """Return the model that training goes on from as it was, for the targets of mixed images.
+
+    Raises:
+        WeightsError: It is damaged.
+    """
+    from glint.model.folder import load_model
+
+    return load_model(name).eval().requires_grad_(False)
+
+
 def _with_laterals(saved: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights of a ConvNet for one with finer tokens: the stages that join its neck begin with weight zero.
 
