@@ -9,8 +9,8 @@ shows. Platt scaling is fitted to tell the two apart with equal weight on both:
 
 So 0.5 is where a sentence fits an image as well as not. An unmatched sentence may still happen to be true: scores are
 therefore cautious, and not prevalences. Then the same pairs are scored by masks alone (model/masks.py): a threshold
-whose masks tell matched from unmatched well (area under the curve) becomes 0.5 of the maps. The truth tables and masks
-of a phantom data set are never read here.
+whose masks tell matched from unmatched well (area under the curve) becomes 0.5 of the maps, before they spread
+(ops/spread.py). The truth tables and masks of a phantom data set are never read here.
 """
 
 import math
