@@ -99,7 +99,7 @@ class ScanSeer:
 
     def __init__(self, meaning: dict[str, tuple[str, bool]], noise: float) -> None:
         volume = VolumeConfig(spacing_mm=(SPACING,) * 3, crop=(16, 24, 28), windows_hu=((-1000, 1000),))
-        align = SimpleNamespace(dim=1, gate_dim=1, type="gated")
+        align = SimpleNamespace(dim=1, gate_dim=1, type="gated", spread=0)
         self.cfg = SimpleNamespace(data=SimpleNamespace(volume=volume), align=align)
         self.meaning, self.noise = meaning, noise
         self.generator = torch.Generator().manual_seed(3)
