@@ -130,9 +130,10 @@ def predict(
     )
     scores = found.scores_SB.float().cpu()[:, 0].tolist()
     smoothing = smoothing_of(model.cfg.align.spread)
+    points = [None if task == "classify" else peak_point(weight, fit, smoothing) for weight in evidence]
     results = tuple(
-        _answer(text, score, native_map(grid, fit), peak_point(weight, fit, smoothing), threshold, task)
-        for text, score, grid, weight in zip(texts, scores, maps, evidence, strict=True)
+        _answer(text, score, native_map(grid, fit), point, threshold)
+        for text, score, grid, point in zip(texts, scores, maps, points, strict=True)
     )
     return Answers(task, str(radiograph.source), model_name, threshold, results, radiograph)
 
@@ -143,11 +144,9 @@ def token_stride(model: Model, size_px: int) -> int | None:
     return patch[-1] if isinstance(patch, tuple) and size_px % patch[-1] == 0 else None
 
 
-def _answer(
-    text: str, score: float, heat: Grid, point: tuple[int, int], threshold: float, task: Task
-) -> Answer:
-    """Make masks and boxes of a map on the native grid (Y, X); a classification needs none, and no point."""
-    if task == "classify":
+def _answer(text: str, score: float, heat: Grid, point: tuple[int, int] | None, threshold: float) -> Answer:
+    """Make mask and box of a map on the native grid (Y, X); a classification, which has no point, needs none."""
+    if point is None:
         return Answer(text, score, heat=heat)
     mask = heat > threshold
     return Answer(text, score, point, box_around(heat, point), int(mask.sum()), mask, heat)
