@@ -12,11 +12,14 @@ g gate, e evidence g relu(c), null the score of a closed gate. Chosen on validat
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Floats = NDArray[np.float32]
 
 NEAR_PATCHES = 1.5
 """Standard deviation of w: 15 mm in patches of 10 mm. 1 to 2.5 are alike."""
+REACH = 6
+"""Patches at which w ends: four standard deviations, where it is 0.0003."""
 
 
 def best_place(gate: Floats, evidence: Floats, null: Floats, eps0: float, valid: NDArray[np.bool_]) -> Floats:
@@ -36,13 +39,8 @@ def best_place(gate: Floats, evidence: Floats, null: Floats, eps0: float, valid:
 
 def sum_nearby(maps: Floats) -> Floats:
     """Return sums of maps (S, Zp, Yp, Xp) weighted with w around every place; there is nothing outside."""
-    queries, z, y, x = maps.shape
-    maps = maps @ _bell(x)
-    maps = _bell(y) @ maps
-    return (_bell(z) @ maps.reshape(queries, z, y * x)).reshape(queries, z, y, x)
-
-
-def _bell(side: int) -> Floats:
-    """Return w along one axis, (side, side)."""
-    apart = np.arange(side)[:, None] - np.arange(side)
-    return np.exp(-0.5 * (apart / NEAR_PATCHES) ** 2).astype(np.float32)
+    apart = np.arange(-REACH, REACH + 1)
+    bell = np.exp(-0.5 * (apart / NEAR_PATCHES) ** 2)
+    for axis in (1, 2, 3):
+        maps = ndimage.correlate1d(maps, bell, axis, mode="constant")
+    return maps
