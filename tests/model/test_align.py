@@ -19,9 +19,10 @@ def make(**settings_: object) -> tuple[Aligner, torch.Tensor, torch.Tensor]:
     return aligner.requires_grad_(False), torch.randn(S, E), torch.randn(B, P, C)
 
 
+@pytest.mark.parametrize("below_null", [1.0, 0.25])
 @pytest.mark.parametrize("pool", ["null_mass", "null_token", "l2_mean"])
-def test_all_pairs__equals_the_equations(pool: str) -> None:
-    aligner, text, tokens = make(pool=pool, eps0=2.0)
+def test_all_pairs__equals_the_equations(pool: str, below_null: float) -> None:
+    aligner, text, tokens = make(pool=pool, eps0=2.0, below_null=below_null)
     sentences, patches = aligner.project_text(text), aligner.project_patches(tokens)
     result = aligner.all_pairs(sentences, patches)
     assert aligner.gate is not None
@@ -37,18 +38,20 @@ def test_all_pairs__equals_the_equations(pool: str) -> None:
                 pooled = (g[:, None] * patches.values[b]).sum(0)
                 expected = torch.dot(sentences.values[s], pooled) / pooled.norm()
             else:
-                null = 0.0
+                null = torch.zeros(())
                 if aligner.null is not None:
-                    null = 2.0 * torch.dot(sentences.values[s], aligner.null / aligner.null.norm())
-                expected = ((g * c).sum() + null) / (2.0 + g.sum())
+                    null = torch.dot(sentences.values[s], aligner.null / aligner.null.norm())
+                answer = torch.where(c < null, null + below_null * (c - null), c)
+                expected = ((g * answer).sum() + 2.0 * null) / (2.0 + g.sum())
             assert result.scores[s, b] == pytest.approx(float(expected), abs=1e-5)
             torch.testing.assert_close(result.gate[s, b], g, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", ["fastest", "reference", "chunked"])
+@pytest.mark.parametrize("below_null", [1.0, 0.25])
 @pytest.mark.parametrize("pool", ["null_mass", "null_token", "l2_mean"])
-def test_pool_and_gates__are_those_of_all_pairs(pool: str, kernel: str) -> None:
-    aligner, text, tokens = make(pool=pool, eps0=2.0, kernel=kernel)
+def test_pool_and_gates__are_those_of_all_pairs(pool: str, below_null: float, kernel: str) -> None:
+    aligner, text, tokens = make(pool=pool, eps0=2.0, kernel=kernel, below_null=below_null)
     valid = torch.arange(P)[None] < torch.tensor([[P], [7]])
     sentences, patches = aligner.project_text(text), aligner.project_patches(tokens, valid)
     whole, pooled = aligner.all_pairs(sentences, patches), aligner.pool(sentences, patches)

@@ -17,6 +17,7 @@ def inputs(
     beta: float = -2.0,
     ragged: bool = True,
     dtype: torch.dtype = torch.float64,
+    below_null: float = 1.0,
 ) -> GateInputs:
     """Return unit vectors and, if `ragged`, images with padded patches at their ends."""
     g = torch.Generator().manual_seed(seed)
@@ -34,5 +35,5 @@ def inputs(
     return GateInputs(
         unit(sentences, width), unit(sentences, gate_width), unit(images, patches, width),
         unit(images, patches, gate_width), valid, number["a"], number["b"], number["e"], unit(width),
-        torch.tensor(0.3, dtype=dtype),
+        torch.tensor(0.3, dtype=dtype), below_null,
     )  # fmt: skip

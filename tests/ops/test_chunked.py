@@ -49,12 +49,20 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     patches=st.sampled_from([1, 3, 64, 65, 130]),
     alpha=st.sampled_from([1.0, 6.0, 50.0]),
     beta=st.sampled_from([-60.0, -6.0, 0.0, 60.0]),
+    below_null=st.sampled_from([1.0, 0.02, 0.0]),
 )
 @settings(max_examples=25)
 def test_values_and_gradients__equal_the_reference(
-    pool: Pool, seed: int, sentences: int, images: int, patches: int, alpha: float, beta: float
+    pool: Pool,
+    seed: int,
+    sentences: int,
+    images: int,
+    patches: int,
+    alpha: float,
+    beta: float,
+    below_null: float,
 ) -> None:
-    x = inputs(seed, sentences, images, patches, alpha=alpha, beta=beta)
+    x = inputs(seed, sentences, images, patches, alpha=alpha, beta=beta, below_null=below_null)
     for mine, truth in zip(gated_pool_chunked(x, pool), gated_pool_reference(x, pool), strict=True):
         assert torch.allclose(mine, truth, atol=1e-12, rtol=1e-9)
     mine, truth = gradients(x, pool, gated_pool_chunked), gradients(x, pool, gated_pool_reference)
@@ -62,9 +70,10 @@ def test_values_and_gradients__equal_the_reference(
         assert torch.allclose(mine[name], truth[name], atol=1e-10, rtol=1e-8), name
 
 
+@pytest.mark.parametrize("below_null", [1.0, 0.1])
 @pytest.mark.parametrize("pool", POOLS)
-def test_gradcheck(pool: Pool) -> None:
-    x = inputs(sentences=3, images=2, patches=5)
+def test_gradcheck(pool: Pool, below_null: float) -> None:
+    x = inputs(sentences=3, images=2, patches=5, below_null=below_null)
     leaves = tuple(getattr(x, name).clone().requires_grad_() for name in NAMES)
 
     def call(*tensors: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import glint.ops.pool as pool_module
 from glint.errors import UsageError
 from glint.ops import gated_pool, gated_pool_owned
+from glint.ops.pool import Kernel
 from glint.ops.reference import Pool, gated_pool_reference
 
 from .conftest import inputs
@@ -24,6 +25,18 @@ def test_gated_pool__is_the_same_in_every_form(pool: Pool) -> None:
     for kernel in ("fastest", "reference", "chunked"):
         for mine, right in zip(gated_pool(x, pool, kernel), truth, strict=True):
             torch.testing.assert_close(mine, right)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "chunked"])
+def test_below_null__no_open_patch_denies(kernel: Kernel) -> None:
+    x = inputs(beta=40.0, ragged=False)  # everything is open
+    closed = (x.text @ x.null)[:, None]
+    lower = x.text @ x.patches.mean(1).T < closed
+    assert bool(lower.any())
+    scores, _ = gated_pool(x, kernel=kernel)
+    assert bool((scores[lower] < closed.expand_as(scores)[lower]).all())
+    scores, _ = gated_pool(dataclasses.replace(x, below_null=0.0), kernel=kernel)
+    assert bool((scores >= closed).all())
 
 
 def test_auto__holds_maps_only_while_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +94,10 @@ def test_gated_pool__refuses_what_does_not_fit() -> None:
         gated_pool(dataclasses.replace(x, text=x.text.float()))
     with pytest.raises(UsageError, match="Triton cannot"):
         gated_pool(inputs(dtype=torch.float32), "vlcabs", "triton")
+    with pytest.raises(UsageError, match=r"no kernel for below_null=0\.5"):
+        gated_pool(inputs(dtype=torch.float32, below_null=0.5), kernel="triton")
+    with pytest.raises(UsageError, match="below_null is 2"):
+        gated_pool(inputs(below_null=2))
 
 
 @pytest.mark.parametrize(("sentences", "images", "patches"), [(0, 3, 4), (4, 0, 4), (4, 3, 0)])

@@ -38,12 +38,13 @@ def gradients(
     alpha=st.sampled_from([1.0, 12.0, 50.0]),
     beta=st.sampled_from([-40.0, -7.0, -4.0, 3.0]),
     epsilon=st.sampled_from([0.0, 1e-4, 1e-2, 0.3]),
+    below_null=st.sampled_from([1.0, 0.02]),
 )
 @settings(max_examples=60)
 def test_error__is_within_the_promise(
-    seed: int, sentences: int, patches: int, alpha: float, beta: float, epsilon: float
+    seed: int, sentences: int, patches: int, alpha: float, beta: float, epsilon: float, below_null: float
 ) -> None:
-    x = inputs(seed, sentences, 3, patches, alpha=alpha, beta=beta)
+    x = inputs(seed, sentences, 3, patches, alpha=alpha, beta=beta, below_null=below_null)
     (scores, mass), (truth, true_mass) = gated_pool_sparse(x, epsilon), gated_pool_reference(x)
     torch.testing.assert_close(mass, true_mass)
     assert float((scores - truth).abs().max()) <= epsilon + 1e-12

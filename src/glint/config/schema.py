@@ -131,6 +131,9 @@ class AlignConfig(Settings):
     gate_activation: Literal["sigmoid", "softmax"] = "sigmoid"
     pool: Literal["null_mass", "null_token", "l2_mean"] = "null_mass"
     """null_mass: sum(g c)/(eps0 + sum g). null_token: the closed gate answers with a learnt vector."""
+    below_null: float = Field(1.0, ge=0, le=1)
+    """How much of what an open patch answers below the null answer counts, in null_mass and null_token. 1: all. Near 0
+    no open patch denies, so that a gate gains nothing from landmarks where nothing is."""
     eps0: float = Field(1.0, gt=0)
     """Null mass in patches: how much open gate is needed before a score counts."""
     gate_bias_init: float | None = None

@@ -1,13 +1,14 @@
 """Gated similarity of sentences and images: one score a pair, one map a pair.
 
     c[s,b,p] = <t_s, v_bp>                        cosine in the alignment space (width D)
-    null_mass:   score = sum_p g c / (eps0 + sum_p g)
-    null_token:  score = (sum_p g c + eps0 <t_s, u>) / (eps0 + sum_p g)
+    null_mass:   score = sum_p g a / (eps0 + sum_p g)
+    null_token:  score = (sum_p g a + eps0 <t_s, u>) / (eps0 + sum_p g)
     l2_mean:     score = cos(t_s, sum_p g v_bp)
 
-The pooled vector of the first two is not re-normalised: re-normalising would make the absolute gate level
-unidentifiable and the sigmoid a softmax in disguise. Baselines: `vlcabs` (RadZero: softmax of the cosine itself in
-the shared space) and `global` (mean-pooled CLIP). Axes as in glint.types.
+What an open patch answers, a, is c, and with align.below_null < 1 only a part of what is below the null answer. The
+pooled vector of the first two is not re-normalised: re-normalising would make the absolute gate level unidentifiable
+and the sigmoid a softmax in disguise. Baselines: `vlcabs` (RadZero: softmax of the cosine itself in the shared space)
+and `global` (mean-pooled CLIP). Axes as in glint.types.
 """
 
 import math
@@ -22,7 +23,7 @@ from glint.config.schema import AlignConfig
 from glint.model.gate import Gate
 from glint.ops import GateInputs, gated_pool
 from glint.ops.chunked import gates
-from glint.ops.reference import cosine_pool, gate_and_cosine, null_pool
+from glint.ops.reference import answers, cosine_pool, gate_and_cosine, null_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,8 @@ class Aligner(nn.Module):
         if self.cfg.pool == "l2_mean":
             return Alignment(cosine_pool(gate, cosine, x.patches), gate, cosine, gate, gated=True)
         null = x.text @ x.null
-        return Alignment(null_pool(gate, cosine, x.eps0, null), gate, cosine, gate, gated=True, null=null)
+        scores = null_pool(gate, answers(cosine, null[:, None, None], x.below_null), x.eps0, null)
+        return Alignment(scores, gate, cosine, gate, gated=True, null=null)
 
     def pool(self, sentences: Sentences, patches: Patches) -> Pooled:
         """Score every sentence with every image; the sigmoid gate does so without a matrix of pairs and patches."""
@@ -207,6 +209,7 @@ class Aligner(nn.Module):
             beta=self.gate.beta,
             eps0=torch.full_like(self.log_tau, self._eps0),
             null=null.to(dtype),
+            below_null=self.cfg.below_null,
         )
 
     @property

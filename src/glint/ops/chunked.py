@@ -4,9 +4,12 @@ Forward keeps scores and masses only; backward computes each block again. All wo
 products; the rest is done in place on one block (CACHE_BYTES), so that memory does not grow with pairs or patches.
 Gradients of scores s and masses m, for the null pools, with n = sum_p g c + eps0 <t, u> and N = eps0 + m:
 
-    dn = ds / N          dN = -ds s / N + dm          dg = dn c + dN          dz = dg g (1 - g)
-    dt += (dn g) v       dv += (dn g)^T t             dq += alpha dz k        dk += alpha dz^T q
-    dalpha = sum dz <q, k>          dbeta = sum dz          deps0 = sum dn <t, u> - ds s / N
+    dn = ds / N          dN = -ds s / N + dm          dg = dn a + dN          dz = dg g (1 - g)
+    dc = dn g a'         dt += dc v                   dv += dc^T t
+    dq += alpha dz k     dk += alpha dz^T q           dalpha = sum dz <q, k>          dbeta = sum dz
+    d<t, u> = sum dn (eps0 + sum_p g (1 - a'))        deps0 = sum dn <t, u> - ds s / N
+
+a is the answer of an open patch: the cosine c with a' = 1, or a part a' = below_null of what is below <t, u>.
 
 For l2_mean and vlcabs, dy = ds (t / |y| - s y / |y|^2) and dg = <dy, v>; the logits of vlcabs are c / tau.
 """
@@ -17,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glint.ops.reference import TINY, GateInputs, Pool, gate_and_cosine
+from glint.ops.reference import TINY, GateInputs, Pool, answers, gate_and_cosine
 
 CACHE_BYTES = 1 << 20  # of one (sentences, patches) matrix of a block; a handful of them are alive at a time
 MAX_SENTENCES = 1024
@@ -27,25 +30,25 @@ Rows = Tensor | slice  # sentences: indices without repetition, or a range
 def gated_pool_chunked(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Tensor]:
     """Return scores (S, B) and gate masses (S, B), differentiable in everything but `valid`."""
     tensors = (x.text, x.queries, x.patches, x.keys, x.valid, x.alpha, x.beta, x.eps0, x.null, x.tau)
-    return _GatedPool.apply(pool, *tensors)  # pyright: ignore[reportReturnType]
+    return _GatedPool.apply(pool, x.below_null, *tensors)  # pyright: ignore[reportReturnType]
 
 
 class _GatedPool(torch.autograd.Function):
     """Autograd around the loops below."""
 
     @staticmethod
-    def forward(ctx: Any, pool: Pool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        x = GateInputs(*tensors)
+    def forward(ctx: Any, pool: Pool, below_null: float, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        x = GateInputs(*tensors, below_null=below_null)
         scores, mass = forward(x, pool)
-        ctx.pool = pool
+        ctx.pool, ctx.below_null = pool, below_null
         ctx.save_for_backward(*tensors, scores, mass)
         return scores, mass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         *tensors, scores, mass = ctx.saved_tensors
-        found = backward(GateInputs(*tensors), ctx.pool, scores, mass, grads[0], grads[1])
-        return None, *found
+        x = GateInputs(*tensors, below_null=ctx.below_null)
+        return None, None, *backward(x, ctx.pool, scores, mass, grads[0], grads[1])
 
 
 def forward(x: GateInputs, pool: Pool) -> tuple[Tensor, Tensor]:
@@ -60,7 +63,9 @@ def forward(x: GateInputs, pool: Pool) -> tuple[Tensor, Tensor]:
         for rows, columns in blocks(x, b):
             gate, cosine = block(x, b, rows, columns, level)
             mass[rows, b] += gate.sum(-1, dtype=total)
-            if pooled is not None:
+            if pooled is None:
+                cosine, _ = answer_block(x, rows, cosine)
+            else:
                 pooled[rows] += (gate @ x.patches[b, columns]).to(total)
             inner[rows, b] += cosine.mul_(gate).sum(-1, dtype=total)
         if pooled is not None:
@@ -102,17 +107,22 @@ def backward_null(
     """Add the gradients of null_mass and null_token to `d`, those of `tiles` (image, sentences, patches) only."""
     share = d_scores / (x.eps0 + mass)
     through_mass = d_mass - share * scores
+    weight = (x.eps0 * share).sum(1)
     for b, rows, columns in tiles:
         gate, cosine = block(x, b, rows, columns)
         dn = share[rows, b, None].to(cosine.dtype)
         weighted = gate * dn
+        cosine, below = answer_block(x, rows, cosine)
+        if below is not None:
+            lost = weighted * below * (1 - x.below_null)
+            weight[rows] += lost.sum(-1, dtype=weight.dtype)
+            weighted -= lost
         d["text"][rows] += weighted @ x.patches[b, columns]
         d["patches"][b, columns] += weighted.T @ x.text[rows]
         d_gate = cosine.mul_(dn).add_(through_mass[rows, b, None])
         _backward_gate(x, d, b, rows, columns, gate, d_gate)
     closed = (x.text @ x.null).to(scores.dtype)[:, None]
     d["eps0"] += (share * (closed - scores)).sum()
-    weight = (x.eps0 * share).sum(1)
     d["text"] += weight[:, None] * x.null
     d["null"] += weight.to(x.text.dtype) @ x.text
 
@@ -175,6 +185,17 @@ def block(
         return logits.sub_(level[rows, None]).exp_(), cosine
     logits = (x.queries[rows] @ x.keys[b, columns].T).mul_(x.alpha).add_(x.beta)
     return logits.sigmoid_().mul_(x.valid[b, columns]), cosine
+
+
+def answer_block(x: GateInputs, rows: Rows, cosine: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return what the patches of a block answer when they are open, and where that is not above the null answer.
+
+    The second is None where nothing depends on it (below_null 1).
+    """
+    if x.below_null == 1:
+        return cosine, None
+    closed = (x.text[rows] @ x.null)[:, None]
+    return answers(cosine, closed, x.below_null), cosine <= closed
 
 
 def softmax_level(x: GateInputs, b: int) -> Tensor:

@@ -84,6 +84,8 @@ def _triton_obstacle(x: GateInputs, pool: Pool) -> str | None:
     """Say why Triton cannot take these inputs, or None."""
     if pool != "null":
         return f"it has no kernel for {pool}"
+    if x.below_null != 1:
+        return f"it has no kernel for below_null={x.below_null:g}"
     if x.text.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"it does not compute in {x.text.dtype}"
     if importlib.util.find_spec("triton") is None:

@@ -3,7 +3,8 @@
     c[s,b,p] = <t_s, v_bp>                       cosine in the alignment space
     z[s,b,p] = alpha <q_s, k_bp> + beta          gate logit;  g = sigmoid(z), 0 where a patch is not valid
     mass[s,b] = sum_p g
-    null_mass, null_token:  score = (sum_p g c + eps0 <t_s, u>) / (eps0 + mass)        u = 0 for null_mass
+    null_mass, null_token:  score = (sum_p g a + eps0 n) / (eps0 + mass)     n = <t_s, u>;  u = 0 for null_mass
+                            a = c where c >= n, else n + below_null (c - n)  what an open patch answers
     l2_mean:                score = <t_s, y> / |y|,   y = sum_p g v_bp
     vlcabs:                 score = <t_s, y> / |y|,   y = sum_p w v_bp,   w = softmax over valid p of c / tau
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Pool = Literal["null", "l2_mean", "vlcabs"]
@@ -36,6 +38,7 @@ class GateInputs:
         eps0: () null mass; used by the pool null only.
         null: (D,) unit vector u, zeros for null_mass; used by the pool null only.
         tau: () temperature; used by vlcabs only.
+        below_null: In [0, 1]: how much of an answer below the null answer counts; used by the pool null only.
     """
 
     text: Tensor
@@ -48,6 +51,7 @@ class GateInputs:
     eps0: Tensor
     null: Tensor
     tau: Tensor = field(default_factory=lambda: torch.ones(()))
+    below_null: float = 1.0
 
     def check(self) -> None:
         """Raise a ValueError that names what does not fit."""
@@ -77,6 +81,8 @@ class GateInputs:
         kinds = {getattr(self, name).dtype for name in ("text", "queries", "patches", "keys")}
         if len(kinds) != 1 or not kinds.pop().is_floating_point:
             raise ValueError("text, queries, patches and keys must have one floating-point type")
+        if not 0 <= self.below_null <= 1:
+            raise ValueError(f"below_null is {self.below_null}, expected 0 to 1")
 
     def pairs(self, rows: Tensor | slice, image: int) -> "GateInputs":
         """Return the inputs of some sentences with one image: S sentences, B = 1."""
@@ -102,19 +108,29 @@ def gated_pool_reference(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Te
     mass = gate.sum(-1)
     if pool != "null":
         return cosine_pool(gate, cosine, x.patches), mass
-    return null_pool(gate, cosine, x.eps0, x.text @ x.null), mass
+    closed = x.text @ x.null
+    return null_pool(gate, answers(cosine, closed[:, None, None], x.below_null), x.eps0, closed), mass
 
 
-def null_pool(gate: Tensor, cosine: Tensor, eps0: Tensor, closed: Tensor) -> Tensor:
-    """Return scores (S, B) of gates and cosines (S, B, P): means over what is open and a null of mass eps0.
+def answers(cosine: Tensor, closed: Tensor, below_null: float) -> Tensor:
+    """Return what open patches answer: their cosine, and of what is below the answer of a closed gate a part only.
+
+    An open patch that may deny what the null answer claims lets the gate open on any landmark where nothing is
+    (docs/experiments.md, "One chain from the first seed").
+    """
+    return cosine if below_null == 1 else F.leaky_relu(cosine - closed, below_null) + closed
+
+
+def null_pool(gate: Tensor, answer: Tensor, eps0: Tensor, closed: Tensor) -> Tensor:
+    """Return scores (S, B) of gates and `answers` (S, B, P): means over what is open and a null of mass eps0.
 
     Args:
         gate: Gates.
-        cosine: Cosines of sentences and patches.
+        answer: What patches answer when they are open.
         eps0: () null mass.
         closed: (S,) score <t, u> of a closed gate.
     """
-    return ((gate * cosine).sum(-1) + eps0 * closed[:, None]) / (eps0 + gate.sum(-1))
+    return ((gate * answer).sum(-1) + eps0 * closed[:, None]) / (eps0 + gate.sum(-1))
 
 
 def cosine_pool(weights: Tensor, cosine: Tensor, patches: Tensor) -> Tensor:

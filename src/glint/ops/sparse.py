@@ -5,9 +5,9 @@ P patches and the promised error epsilon, the tile is skipped if
 
     a_T <= epsilon (eps0 + m) |T| / P
 
-Cosines of unit vectors are at most 1, and the mass is always summed in full. So a score is wrong by at most
+What unit vectors answer, a, is at most 1, and the mass is always summed in full. So a score is wrong by at most
 
-    |sum over skipped p of g c| / (eps0 + m)  <=  sum over skipped T of a_T / (eps0 + m)  <=  epsilon
+    |sum over skipped p of g a| / (eps0 + m)  <=  sum over skipped T of a_T / (eps0 + m)  <=  epsilon
 
 Backward leaves the skipped tiles out, too; docs/gate.md bounds what that changes. A promise of 0 skips only what is 0.
 """
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glint.ops.chunked import CACHE_BYTES, Rows, accumulator, backward_null, block, blocks
+from glint.ops.chunked import CACHE_BYTES, Rows, accumulator, answer_block, backward_null, block, blocks
 from glint.ops.reference import GateInputs
 
 TILE = 64
@@ -29,20 +29,22 @@ DENSE = 0.7  # from this share of open sentences on, gathering them costs more t
 def gated_pool_sparse(x: GateInputs, epsilon: float = 1e-3) -> tuple[Tensor, Tensor]:
     """Return scores (S, B), wrong by at most `epsilon`, and exact masses (S, B); the pool null, differentiable."""
     tensors = (x.text, x.queries, x.patches, x.keys, x.valid, x.alpha, x.beta, x.eps0, x.null, x.tau)
-    return _SparsePool.apply(epsilon, *tensors)  # pyright: ignore[reportReturnType]
+    return _SparsePool.apply(epsilon, x.below_null, *tensors)  # pyright: ignore[reportReturnType]
 
 
 class _SparsePool(torch.autograd.Function):
     """Autograd around open tiles; what is open is found once, in forward."""
 
     @staticmethod
-    def forward(ctx: Any, epsilon: float, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        x = GateInputs(*tensors)
+    def forward(ctx: Any, epsilon: float, below_null: float, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        x = GateInputs(*tensors, below_null=below_null)
+        ctx.below_null = below_null
         mass, is_open = open_tiles(x, epsilon)
         inner = torch.zeros_like(mass)
         for b, rows, columns in _walk(x, is_open):
             gate, cosine = block(x, b, rows, columns)
-            inner[rows, b] += cosine.mul_(gate).sum(-1, dtype=inner.dtype)
+            answer, _ = answer_block(x, rows, cosine)
+            inner[rows, b] += answer.mul_(gate).sum(-1, dtype=inner.dtype)
         scores = (inner + x.eps0 * (x.text @ x.null).to(mass.dtype)[:, None]) / (x.eps0 + mass)
         ctx.save_for_backward(*tensors, scores, mass, is_open)
         return scores, mass
@@ -50,12 +52,12 @@ class _SparsePool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         *tensors, scores, mass, is_open = ctx.saved_tensors
-        x = GateInputs(*tensors)
+        x = GateInputs(*tensors, below_null=ctx.below_null)
         names = ("text", "queries", "patches", "keys", "alpha", "beta", "eps0", "null")
         d = {name: torch.zeros_like(getattr(x, name), dtype=scores.dtype) for name in names}
         backward_null(x, d, scores, mass, grads[0], grads[1], _walk(x, is_open))
         found = [d[name].to(getattr(x, name).dtype) for name in names]
-        return None, *found[:4], None, *found[4:], None
+        return None, None, *found[:4], None, *found[4:], None
 
 
 @torch.no_grad()
