@@ -41,6 +41,7 @@ def compare(x: GateInputs, tolerance: float) -> None:
         assert float(error) <= 10 * tolerance * max(1.0, float(true_grads[name].abs().max())), name
 
 
+@pytest.mark.parametrize("below_null", [1.0, 0.02])
 @pytest.mark.parametrize(
     ("sentences", "images", "patches", "width", "gate_width", "alpha", "beta"),
     [
@@ -52,10 +53,17 @@ def compare(x: GateInputs, tolerance: float) -> None:
     ],
 )
 def test_triton__equals_the_reference(
-    sentences: int, images: int, patches: int, width: int, gate_width: int, alpha: float, beta: float
+    sentences: int,
+    images: int,
+    patches: int,
+    width: int,
+    gate_width: int,
+    alpha: float,
+    beta: float,
+    below_null: float,
 ) -> None:
     x = inputs(1, sentences, images, patches, width, gate_width, alpha, beta, dtype=torch.float32)
-    compare(x, 1e-6)
+    compare(dataclasses.replace(x, below_null=below_null), 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -66,7 +74,7 @@ def test_triton__lower_precision_stays_close(dtype: torch.dtype) -> None:
 def test_triton__workspace_smaller_than_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_gate, "WORKSPACE_BYTES", 2048)
     assert triton_gate.workspace(5, 3, 150, 4) == (1, 128)
-    compare(inputs(4, 5, 2, 150, 8, 8, dtype=torch.float32), 1e-6)
+    compare(inputs(4, 5, 2, 150, 8, 8, dtype=torch.float32, below_null=0.1), 1e-6)
     assert triton_gate.workspace(5, 3, 20, 4) == (2, 20)
     compare(inputs(5, 5, 3, 20, 8, 8, dtype=torch.float32), 1e-6)
 
@@ -79,11 +87,22 @@ def test_triton__outputs_are_written_everywhere(monkeypatch: pytest.MonkeyPatch)
 
 def test_triton__tiny_fp16_gradients_do_not_vanish() -> None:
     x = inputs(7, 4, 2, 12, 8, 8, dtype=torch.float16)
-    zero = torch.zeros(4, 2)
+    zero, closed, mass = torch.zeros(4, 2), torch.zeros(4), torch.ones(4, 2)
     found = [
         triton_gate.gated_sums_backward(
-            x.text, x.queries, x.patches, x.keys, x.valid, x.alpha.float(), x.beta.float(), scale + zero, zero
-        )
+            x.text,
+            x.queries,
+            x.patches,
+            x.keys,
+            x.valid,
+            x.alpha.float(),
+            x.beta.float(),
+            closed,
+            0.1,
+            mass,
+            scale + zero,
+            zero,
+        )  # fmt: skip
         for scale in (1.0, 1e-12)
     ]
     for big, small in zip(*found, strict=True):
@@ -113,9 +132,12 @@ def test_custom_operators__keep_the_contract() -> None:
     x = inputs(3, 4, 2, 7, 5, 3, dtype=torch.float32)
     sides = [getattr(x, name).requires_grad_() for name in ("text", "queries", "patches", "keys")]
     alpha, beta = (getattr(x, name).requires_grad_() for name in ("alpha", "beta"))
-    torch.library.opcheck(triton_gate.gated_sums, (*sides, x.valid, alpha, beta))
-    plain = [side.detach() for side in (*sides, x.valid, alpha, beta)]
-    torch.library.opcheck(triton_gate.gated_sums_backward, (*plain, torch.ones(4, 2), torch.ones(4, 2)))
+    closed = (x.text @ x.null).detach().requires_grad_()
+    for below_null in (1.0, 0.1):
+        torch.library.opcheck(triton_gate.gated_sums, (*sides, x.valid, alpha, beta, closed, below_null))
+        plain = [side.detach() for side in (*sides, x.valid, alpha, beta, closed)]
+        grads = [torch.ones(4, 2)] * 3
+        torch.library.opcheck(triton_gate.gated_sums_backward, (*plain, below_null, *grads))
 
 
 def test_triton__says_why_it_cannot() -> None:

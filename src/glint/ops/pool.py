@@ -84,8 +84,6 @@ def _triton_obstacle(x: GateInputs, pool: Pool) -> str | None:
     """Say why Triton cannot take these inputs, or None."""
     if pool != "null":
         return f"it has no kernel for {pool}"
-    if x.below_null != 1:
-        return f"it has no kernel for below_null={x.below_null:g}"
     if x.text.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"it does not compute in {x.text.dtype}"
     if importlib.util.find_spec("triton") is None:
@@ -106,6 +104,7 @@ def _triton(x: GateInputs, pool: Pool) -> tuple[Tensor, Tensor]:
         raise UsageError(f"Triton cannot pool this: {obstacle}", fix="use kernel fastest or chunked")
     from glint.ops.triton_gate import gated_sums
 
-    inner, mass = gated_sums(x.text, x.queries, x.patches, x.keys, x.valid, x.alpha.float(), x.beta.float())
-    closed = (x.text @ x.null.to(x.text.dtype)).float()[:, None]
-    return (inner + x.eps0 * closed) / (x.eps0 + mass), mass
+    closed = (x.text @ x.null.to(x.text.dtype)).float()
+    scalars = x.alpha.float(), x.beta.float(), closed
+    inner, mass = gated_sums(x.text, x.queries, x.patches, x.keys, x.valid, *scalars, x.below_null)
+    return (inner + x.eps0 * closed[:, None]) / (x.eps0 + mass), mass

@@ -1,12 +1,12 @@
 """The gated sums of all pairs as Triton kernels behind two custom operators. Needs the optional package triton.
 
-    inner[s,b] = sum_p g c          mass[s,b] = sum_p g          (axes and letters as in glint.ops.reference)
+    inner[s,b] = sum_p g a          mass[s,b] = sum_p g          (axes and letters as in glint.ops.reference)
 
 Forward is one kernel: a program owns SENTENCES sentences of one image, walks over tiles of its patches, forms logits
 and cosines by two small matrix products and keeps two running sums, all in fp32. Backward computes each tile again.
-With di, dm the gradients of inner and mass:
+With di, dm the gradients of inner and mass, and a' = 1 where c > n, else below_null:
 
-    dc = di g          dz = (di c + dm) g (1 - g)
+    dc = di g a'       dz = (di a + dm) g (1 - g)          dn = sum_b di mass - sum dc
     dt = dc v          dv = dc^T t          dq = alpha dz k          dk = alpha dz^T q
 
 A tile's dt and dv have D columns: at D = 512 their fp32 sums do not fit into the registers of a program, and cutting D
@@ -84,10 +84,19 @@ def _gate_and_cosine(
     return gate, cosine
 
 
+@triton.jit
+def _answer(cosine, closed_ptr, below_null, rows, S):
+    """Return what open patches answer, and its slope a'."""
+    closed = tl.load(closed_ptr + rows, mask=rows < S, other=0.0)[:, None]
+    slope = tl.where(cosine > closed, 1.0, below_null)
+    return closed + slope * (cosine - closed), slope
+
+
 @triton.autotune(configs=_configs(), key=["D", "G"])
-@triton.jit(do_not_specialize=["S", "B", "P"])
+@triton.jit(do_not_specialize=["below_null", "S", "B", "P"])
 def _sums_kernel(
-    t_ptr, q_ptr, v_ptr, k_ptr, valid_ptr, alpha_ptr, beta_ptr, inner_ptr, mass_ptr, S, B, P, D, G,
+    t_ptr, q_ptr, v_ptr, k_ptr, valid_ptr, alpha_ptr, beta_ptr, closed_ptr, below_null, inner_ptr, mass_ptr,
+    S, B, P, D, G,
     EXACT: tl.constexpr, SENTENCES: tl.constexpr, PATCHES: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     b = tl.program_id(1).to(tl.int64)
@@ -101,7 +110,8 @@ def _sums_kernel(
             t_ptr, q_ptr, v_ptr + b * P * D, k_ptr + b * P * G, valid_ptr + b * P, alpha, beta, rows, columns,
             S, P, D, G, SENTENCES, PATCHES, DEPTH, EXACT,
         )  # fmt: skip
-        inner += tl.sum(gate * cosine, axis=1)
+        answer, _ = _answer(cosine, closed_ptr, below_null, rows, S)
+        inner += tl.sum(gate * answer, axis=1)
         mass += tl.sum(gate, axis=1)
     out = rows.to(tl.int64) * B + b
     tl.store(inner_ptr + out, inner, mask=rows < S)
@@ -109,10 +119,10 @@ def _sums_kernel(
 
 
 @triton.autotune(configs=_configs(), key=["D", "G"])
-@triton.jit(do_not_specialize=["S", "B", "P", "first_image", "first_patch", "COUNT"])
+@triton.jit(do_not_specialize=["below_null", "S", "B", "P", "first_image", "first_patch", "COUNT"])
 def _weights_kernel(
-    t_ptr, q_ptr, v_ptr, k_ptr, valid_ptr, alpha_ptr, beta_ptr, di_ptr, dm_ptr, dc_ptr, dz_ptr,
-    S, B, P, D, G, first_image, first_patch, COUNT,
+    t_ptr, q_ptr, v_ptr, k_ptr, valid_ptr, alpha_ptr, beta_ptr, closed_ptr, below_null,
+    di_ptr, dm_ptr, dc_ptr, dz_ptr, S, B, P, D, G, first_image, first_patch, COUNT,
     EXACT: tl.constexpr, SENTENCES: tl.constexpr, PATCHES: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Write dc and dz (S, images, COUNT) of COUNT patches of some images."""
@@ -129,23 +139,28 @@ def _weights_kernel(
     di = tl.load(di_ptr + pair, mask=rows < S, other=0.0)[:, None]
     dm = tl.load(dm_ptr + pair, mask=rows < S, other=0.0)[:, None]
     inside = (rows[:, None] < S) & (local[None, :] < COUNT)
-    dz = (di * cosine + dm) * gate * (1.0 - gate)
+    answer, slope = _answer(cosine, closed_ptr, below_null, rows, S)
+    dz = (di * answer + dm) * gate * (1.0 - gate)
     out = (rows[:, None].to(tl.int64) * tl.num_programs(2) + image) * COUNT + local[None, :]
-    tl.store(dc_ptr + out, (di * gate).to(dc_ptr.dtype.element_ty), mask=inside)
+    tl.store(dc_ptr + out, (di * gate * slope).to(dc_ptr.dtype.element_ty), mask=inside)
     tl.store(dz_ptr + out, dz.to(dz_ptr.dtype.element_ty), mask=inside)
 
 
 @torch.library.custom_op("glint::gated_sums", mutates_args=())
 def gated_sums(
-    text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return inner and mass (S, B), fp32, of inputs shaped as in GateInputs, of one of DTYPES; alpha, beta fp32."""
+    text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor,
+    closed: Tensor, below_null: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return inner and mass (S, B), fp32, of inputs shaped as in GateInputs, of one of DTYPES.
+
+    alpha, beta and closed, the null answers n (S,), are fp32.
+    """
     text, queries, patches, keys, valid = _contiguous(text, queries, patches, keys, valid)
     sizes = _sizes(text, queries, patches)
     inner, mass = (torch.zeros(sizes[:2], dtype=torch.float32, device=text.device) for _ in range(2))
     if inner.numel() and sizes[2]:
         _sums_kernel[lambda meta: (triton.cdiv(sizes[0], meta["SENTENCES"]), sizes[1])](
-            text, queries, patches, keys, valid, alpha, beta, inner, mass, *sizes,
+            text, queries, patches, keys, valid, alpha, beta, closed.contiguous(), below_null, inner, mass, *sizes,
             EXACT=text.dtype == torch.float32,
         )  # fmt: skip
     return inner, mass
@@ -153,8 +168,9 @@ def gated_sums(
 
 @gated_sums.register_fake
 def _(
-    text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor]:
+    text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor,
+    closed: Tensor, below_null: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     shape = (text.shape[0], patches.shape[0])
     return text.new_empty(shape, dtype=torch.float32), text.new_empty(shape, dtype=torch.float32)
 
@@ -162,31 +178,38 @@ def _(
 @torch.library.custom_op("glint::gated_sums_backward", mutates_args=())
 def gated_sums_backward(
     text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor,
-    d_inner: Tensor, d_mass: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of text, queries (fp32), patches, keys (in their type), alpha and beta (fp32)."""
+    closed: Tensor, below_null: float, mass: Tensor, d_inner: Tensor, d_mass: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of text, queries (fp32), patches, keys (in their type), alpha, beta and closed (fp32)."""
     text, queries, patches, keys, valid = _contiguous(text, queries, patches, keys, valid)
     dt, dq = (torch.zeros(a.shape, dtype=torch.float32, device=a.device) for a in (text, queries))
     d_beta = torch.zeros((), dtype=torch.float32, device=text.device)
+    d_closed = torch.zeros_like(closed)
     sizes = _sizes(text, queries, patches)
     S, B, P = sizes[:3]
     if S == 0 or B == 0 or P == 0:
-        return dt, dq, torch.zeros_like(patches), torch.zeros_like(keys), torch.zeros_like(d_beta), d_beta
+        d_alpha, dv, dk = (torch.zeros_like(a) for a in (d_beta, patches, keys))
+        return dt, dq, dv, dk, d_alpha, d_beta, d_closed
     dv, dk = (torch.empty(*a.shape, dtype=a.dtype, device=a.device) for a in (patches, keys))
     # fp16 gradients of a mean over many pairs would vanish: the workspace holds them relative to their largest.
     unit = torch.maximum(d_inner.abs().max(), d_mass.abs().max())
     unit = torch.where(unit == 0, 1.0, unit)
     di, dm = ((d / unit).float().contiguous() for d in (d_inner, d_mass))
     scale = alpha * unit
+    if below_null != 1:  # else nothing depends on it: the difference of two sums would be their rounding
+        d_closed += (di * mass).sum(1)
     images, count = workspace(S, B, P, text.element_size())
     for b, p in ((b, p) for b in range(0, B, images) for p in range(0, P, count)):
         n, m = min(images, B - b), min(count, P - p)
         dc, dz = (torch.empty(S, n * m, dtype=text.dtype, device=text.device) for _ in range(2))
         _weights_kernel[_grid(S, m, n)](
-            text, queries, patches, keys, valid, alpha, beta, di, dm, dc, dz, *sizes, b, p, m,
+            text, queries, patches, keys, valid, alpha, beta, closed.contiguous(), below_null, di, dm, dc, dz,
+            *sizes, b, p, m,
             EXACT=text.dtype == torch.float32,
         )  # fmt: skip
         d_beta += dz.sum(dtype=torch.float32)
+        if below_null != 1:
+            d_closed -= dc.sum(1, dtype=torch.float32)
         part = (slice(b, b + n), slice(p, p + m))
         for weights, d_row, row, d_column, column, factor in (
             (dc, dt, text, dv, patches, unit),
@@ -195,14 +218,14 @@ def gated_sums_backward(
             d_row += _product(weights, column[part].reshape(n * m, -1))
             d_column[part] = _product(weights.T, row).mul_(factor).view(n, m, -1)
     d_alpha = (dq * queries).sum() * unit
-    return dt.mul_(unit), dq.mul_(scale), dv, dk, d_alpha, d_beta * unit
+    return dt.mul_(unit), dq.mul_(scale), dv, dk, d_alpha, d_beta * unit, d_closed * unit
 
 
 @gated_sums_backward.register_fake
 def _(
     text: Tensor, queries: Tensor, patches: Tensor, keys: Tensor, valid: Tensor, alpha: Tensor, beta: Tensor,
-    d_inner: Tensor, d_mass: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    closed: Tensor, below_null: float, mass: Tensor, d_inner: Tensor, d_mass: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     dt, dq = (a.new_empty(a.shape, dtype=torch.float32) for a in (text, queries))
     return (
         dt,
@@ -211,18 +234,20 @@ def _(
         keys.new_empty(keys.shape),
         text.new_empty((), dtype=torch.float32),
         text.new_empty((), dtype=torch.float32),
+        torch.empty_like(closed),
     )
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, ...], output: object) -> None:
-    ctx.save_for_backward(*inputs)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.below_null = inputs
+    ctx.save_for_backward(*tensors, output[1])
 
 
 def _backward(ctx: Any, d_inner: Tensor, d_mass: Tensor) -> tuple[Tensor | None, ...]:
-    inputs = ctx.saved_tensors
-    dt, dq, dv, dk, d_alpha, d_beta = gated_sums_backward(*inputs, d_inner, d_mass)
-    found = (dt, dq, dv, dk, None, d_alpha, d_beta)
-    return tuple(None if d is None else d.to(x.dtype) for d, x in zip(found, inputs, strict=True))
+    *tensors, mass = ctx.saved_tensors
+    dt, dq, dv, dk, *scalars = gated_sums_backward(*tensors, ctx.below_null, mass, d_inner, d_mass)
+    found = (dt, dq, dv, dk, None, *scalars)
+    return *(None if d is None else d.to(x.dtype) for d, x in zip(found, tensors, strict=True)), None
 
 
 gated_sums.register_autograd(_backward, setup_context=_save)
