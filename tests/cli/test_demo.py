@@ -90,10 +90,3 @@ def test_demo__training_goes_down(glint: Command, model_folder: Path, tmp_path: 
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < 0.9 * losses[0]
     assert "<svg" in (tmp_path / "index.html").read_text(encoding="utf-8")
-
-
-def test_counter__is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    count = demo_module._counter("studies")  # pyright: ignore[reportPrivateUsage]
-    for done in range(5):
-        count(done + 1, 5)
-    assert capsys.readouterr().err == "5 studies\n"

@@ -133,8 +133,11 @@ def test_load_model__truncated_weights_are_refused(model: GlintModel, tmp_path: 
 def test_text_encoder__cache_file_gives_the_same_vectors(tmp_path: Path) -> None:
     first, second = TextEncoder(TextConfig()), TextEncoder(TextConfig())
     file = tmp_path / "cache.safetensors"
-    first.prime(QUERIES, file)
-    second.prime(QUERIES, file)
+    told = list[tuple[int, int]]()
+    first.prime(QUERIES, file, batch=2, tell=lambda done, total: told.append((done, total)))
+    assert told == [(min(2 * n, len(QUERIES)), len(QUERIES)) for n in range(1, len(told) + 1)]
+    assert told[-1][0] == len(QUERIES)
+    second.prime(QUERIES, file, tell=lambda done, total: pytest.fail("encoded again"))
     assert torch.equal(first.encode(QUERIES), second.encode(QUERIES))
     assert not any(name.startswith("net") for name in first.state_dict())
 

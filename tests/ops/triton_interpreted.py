@@ -102,7 +102,7 @@ def test_triton__tiny_fp16_gradients_do_not_vanish() -> None:
             mass,
             scale + zero,
             zero,
-        )  # fmt: skip
+        )
         for scale in (1.0, 1e-12)
     ]
     for big, small in zip(*found, strict=True):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from glint.train.log import RunLog
+from glint.train.log import RunLog, counter
 
 
 def lines(path: Path) -> list[dict[str, float]]:
@@ -34,3 +34,10 @@ def test_run_log__resume_drops_what_comes_later(tmp_path: Path):
     with RunLog(path, start=2, steps=4, label="x") as log:
         log.write(3, {"loss": 1.0})
     assert [line["step"] for line in lines(path)] == [1, 2, 3]
+
+
+def test_counter__is_quiet_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    count = counter("studies")
+    for done in range(5):
+        count(done + 1, 5)
+    assert capsys.readouterr().err == "5 studies\n"

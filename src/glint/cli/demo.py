@@ -2,10 +2,9 @@
 
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -112,6 +111,7 @@ def _train(out: Path) -> Losses:
     from glint.config import load_config
     from glint.io.files import write_output
     from glint.phantom.generate import generate
+    from glint.train.log import counter
     from glint.train.loop import train
 
     _say(f"\nA short training run: {TRAIN_STUDIES} new phantom studies, a tiny model, about a minute")
@@ -125,25 +125,13 @@ def _train(out: Path) -> Losses:
             seed=1,
             workers=min(2, os.cpu_count() or 1),
             size_px=TRAIN_SIZE_PX,
-            progress=_counter("studies"),
+            progress=counter("studies"),
         )
         train(load_config("smoke", [f"data.manifest={manifest}", f"train.out={run}", *TRAIN_SETTINGS]))
         log = (run / "log.jsonl").read_text(encoding="utf-8")
     write_output(out / "training-log.jsonl", lambda part: part.write_text(log, encoding="utf-8"))
     lines = [json.loads(line) for line in log.splitlines()]
     return [(int(line["step"]), float(line["loss"])) for line in lines if "loss" in line]
-
-
-def _counter(what: str) -> Callable[[int, int], None]:
-    """Return a progress function: one line that counts on a terminal, silent in a pipe until the end."""
-
-    def count(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{done}/{total} {what}" + ("\n" if done == total else ""))
-        elif done == total:
-            sys.stderr.write(f"{total} {what}\n")
-
-    return count
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ is encoded as what it denies, and its score is one minus the score of that (glin
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -114,8 +114,17 @@ class TextEncoder(nn.Module):
         return torch.stack([self._cache[text] for text in texts]).float()
 
     @torch.no_grad()
-    def prime(self, texts: list[str], file: Path | None = None, batch: int = 256) -> None:
-        """Encode what the cache lacks; with `file`, read it before and write it after (frozen encoders only)."""
+    def prime(
+        self,
+        texts: list[str],
+        file: Path | None = None,
+        batch: int = 256,
+        tell: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Encode what the cache lacks; with `file`, read it before and write it after (frozen encoders only).
+
+        `tell` hears how many of how many sentences that were lacking are done.
+        """
         if self.learns:
             return
         if file is not None and file.is_file():
@@ -129,6 +138,8 @@ class TextEncoder(nn.Module):
             with torch.autocast("cpu", enabled=False):
                 vectors = self._forward(part).half().cpu()
             self._cache |= dict(zip(part, vectors, strict=True))
+            if tell is not None:
+                tell(start + len(part), len(missing))
         if file is not None and missing:
             _write_cache(file, self._cache)
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +21,18 @@ from glint.atomic import write_text
 from glint.train.state import Report
 
 SHOWN = ("loss", "val_loss", "retrieval", "open_present", "open_absent", "samples_per_s")
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """Return a progress function: one line that counts on a terminal, silent in a pipe until the end."""
+
+    def count(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{done}/{total} {what}" + ("\n" if done == total else ""))
+        elif done == total:
+            sys.stderr.write(f"{total} {what}\n")
+
+    return count
 
 
 class RunLog:

@@ -14,7 +14,7 @@ from glint.model.text_models import resolve_text
 from glint.model.vision.registry import resolve_vision
 from glint.model.vision.tuning import levels_learn
 from glint.train import checkpoint
-from glint.train.log import RunLog
+from glint.train.log import RunLog, counter
 from glint.train.memory import keep_freed_memory
 from glint.train.optim import build_optimizer, rate_table
 from glint.train.precision import autocast, resolve
@@ -67,7 +67,8 @@ def align_task(cfg: GlintConfig, texts: list[str], further: Sequence[str] = ()) 
     model = GlintModel(cfg)
     if not model.text.learns:
         cache = cache_root(Path(cfg.data.manifest))
-        model.text.prime([*texts, *further], cache / f"text-{model.text.cache_key()}.safetensors")
+        file = cache / f"text-{model.text.cache_key()}.safetensors"
+        model.text.prime([*texts, *further], file, tell=counter("new sentences encoded"))
     model.text.fit_whitening(texts)
     if cfg.train.start:
         load_start(model, cfg.train.start)
