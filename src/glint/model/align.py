@@ -23,7 +23,7 @@ from glint.config.schema import AlignConfig
 from glint.model.gate import Gate
 from glint.ops import GateInputs, gated_pool
 from glint.ops.chunked import gates
-from glint.ops.reference import answers, cosine_pool, gate_and_cosine, null_pool
+from glint.ops.reference import cosine_pool, gate_and_cosine, null_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Aligner(nn.Module):
         if self.cfg.pool == "l2_mean":
             return Alignment(cosine_pool(gate, cosine, x.patches), gate, cosine, gate, gated=True)
         null = x.text @ x.null
-        scores = null_pool(gate, answers(cosine, null[:, None, None], x.below_null), x.eps0, null)
+        scores = null_pool(gate, cosine, x.eps0, null, x.below_null)
         return Alignment(scores, gate, cosine, gate, gated=True, null=null)
 
     def pool(self, sentences: Sentences, patches: Patches) -> Pooled:

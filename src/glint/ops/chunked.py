@@ -2,7 +2,7 @@
 
 Forward keeps scores and masses only; backward computes each block again. All work is in the library's own matrix
 products; the rest is done in place on one block (CACHE_BYTES), so that memory does not grow with pairs or patches.
-Gradients of scores s and masses m, for the null pools, with n = sum_p g c + eps0 <t, u> and N = eps0 + m:
+Gradients of scores s and masses m, for the null pools, with n = sum_p g a + eps0 <t, u> and N = eps0 + m:
 
     dn = ds / N          dN = -ds s / N + dm          dg = dn a + dN          dz = dg g (1 - g)
     dc = dn g a'         dt += dc v                   dv += dc^T t
@@ -64,7 +64,7 @@ def forward(x: GateInputs, pool: Pool) -> tuple[Tensor, Tensor]:
             gate, cosine = block(x, b, rows, columns, level)
             mass[rows, b] += gate.sum(-1, dtype=total)
             if pooled is None:
-                cosine, _ = answer_block(x, rows, cosine)
+                cosine = answer_block(x, rows, cosine)
             else:
                 pooled[rows] += (gate @ x.patches[b, columns]).to(total)
             inner[rows, b] += cosine.mul_(gate).sum(-1, dtype=total)
@@ -112,14 +112,13 @@ def backward_null(
         gate, cosine = block(x, b, rows, columns)
         dn = share[rows, b, None].to(cosine.dtype)
         weighted = gate * dn
-        cosine, below = answer_block(x, rows, cosine)
-        if below is not None:
-            lost = weighted * below * (1 - x.below_null)
+        if x.below_null != 1:
+            lost = weighted * (cosine <= null_answers(x, rows)) * (1 - x.below_null)
             weight[rows] += lost.sum(-1, dtype=weight.dtype)
             weighted -= lost
         d["text"][rows] += weighted @ x.patches[b, columns]
         d["patches"][b, columns] += weighted.T @ x.text[rows]
-        d_gate = cosine.mul_(dn).add_(through_mass[rows, b, None])
+        d_gate = answer_block(x, rows, cosine).mul_(dn).add_(through_mass[rows, b, None])
         _backward_gate(x, d, b, rows, columns, gate, d_gate)
     closed = (x.text @ x.null).to(scores.dtype)[:, None]
     d["eps0"] += (share * (closed - scores)).sum()
@@ -187,15 +186,14 @@ def block(
     return logits.sigmoid_().mul_(x.valid[b, columns]), cosine
 
 
-def answer_block(x: GateInputs, rows: Rows, cosine: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return what the patches of a block answer when they are open, and where that is not above the null answer.
+def answer_block(x: GateInputs, rows: Rows, cosine: Tensor) -> Tensor:
+    """Return what the patches of a block answer when they are open."""
+    return cosine if x.below_null == 1 else answers(cosine, null_answers(x, rows), x.below_null)
 
-    The second is None where nothing depends on it (below_null 1).
-    """
-    if x.below_null == 1:
-        return cosine, None
-    closed = (x.text[rows] @ x.null)[:, None]
-    return answers(cosine, closed, x.below_null), cosine <= closed
+
+def null_answers(x: GateInputs, rows: Rows) -> Tensor:
+    """Return the scores (sentences, 1) of closed gates."""
+    return (x.text[rows] @ x.null)[:, None]
 
 
 def softmax_level(x: GateInputs, b: int) -> Tensor:

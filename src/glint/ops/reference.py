@@ -108,8 +108,7 @@ def gated_pool_reference(x: GateInputs, pool: Pool = "null") -> tuple[Tensor, Te
     mass = gate.sum(-1)
     if pool != "null":
         return cosine_pool(gate, cosine, x.patches), mass
-    closed = x.text @ x.null
-    return null_pool(gate, answers(cosine, closed[:, None, None], x.below_null), x.eps0, closed), mass
+    return null_pool(gate, cosine, x.eps0, x.text @ x.null, x.below_null), mass
 
 
 def answers(cosine: Tensor, closed: Tensor, below_null: float) -> Tensor:
@@ -121,15 +120,17 @@ def answers(cosine: Tensor, closed: Tensor, below_null: float) -> Tensor:
     return cosine if below_null == 1 else F.leaky_relu(cosine - closed, below_null) + closed
 
 
-def null_pool(gate: Tensor, answer: Tensor, eps0: Tensor, closed: Tensor) -> Tensor:
-    """Return scores (S, B) of gates and `answers` (S, B, P): means over what is open and a null of mass eps0.
+def null_pool(gate: Tensor, cosine: Tensor, eps0: Tensor, closed: Tensor, below_null: float) -> Tensor:
+    """Return scores (S, B) of gates and cosines (S, B, P): means of the `answers` of what is open and of a null.
 
     Args:
         gate: Gates.
-        answer: What patches answer when they are open.
+        cosine: Cosines of sentences and patches.
         eps0: () null mass.
         closed: (S,) score <t, u> of a closed gate.
+        below_null: How much of an answer below `closed` counts.
     """
+    answer = answers(cosine, closed[:, None, None], below_null)
     return ((gate * answer).sum(-1) + eps0 * closed[:, None]) / (eps0 + gate.sum(-1))
 
 

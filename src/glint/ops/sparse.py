@@ -43,8 +43,7 @@ class _SparsePool(torch.autograd.Function):
         inner = torch.zeros_like(mass)
         for b, rows, columns in _walk(x, is_open):
             gate, cosine = block(x, b, rows, columns)
-            answer, _ = answer_block(x, rows, cosine)
-            inner[rows, b] += answer.mul_(gate).sum(-1, dtype=inner.dtype)
+            inner[rows, b] += answer_block(x, rows, cosine).mul_(gate).sum(-1, dtype=inner.dtype)
         scores = (inner + x.eps0 * (x.text @ x.null).to(mass.dtype)[:, None]) / (x.eps0 + mass)
         ctx.save_for_backward(*tensors, scores, mass, is_open)
         return scores, mass

@@ -155,12 +155,12 @@ def gated_sums(
 
     alpha, beta and closed, the null answers n (S,), are fp32.
     """
-    text, queries, patches, keys, valid = _contiguous(text, queries, patches, keys, valid)
+    text, queries, patches, keys, valid, closed = _contiguous(text, queries, patches, keys, valid, closed)
     sizes = _sizes(text, queries, patches)
     inner, mass = (torch.zeros(sizes[:2], dtype=torch.float32, device=text.device) for _ in range(2))
     if inner.numel() and sizes[2]:
         _sums_kernel[lambda meta: (triton.cdiv(sizes[0], meta["SENTENCES"]), sizes[1])](
-            text, queries, patches, keys, valid, alpha, beta, closed.contiguous(), below_null, inner, mass, *sizes,
+            text, queries, patches, keys, valid, alpha, beta, closed, below_null, inner, mass, *sizes,
             EXACT=text.dtype == torch.float32,
         )  # fmt: skip
     return inner, mass
@@ -181,7 +181,7 @@ def gated_sums_backward(
     closed: Tensor, below_null: float, mass: Tensor, d_inner: Tensor, d_mass: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of text, queries (fp32), patches, keys (in their type), alpha, beta and closed (fp32)."""
-    text, queries, patches, keys, valid = _contiguous(text, queries, patches, keys, valid)
+    text, queries, patches, keys, valid, closed = _contiguous(text, queries, patches, keys, valid, closed)
     dt, dq = (torch.zeros(a.shape, dtype=torch.float32, device=a.device) for a in (text, queries))
     d_beta = torch.zeros((), dtype=torch.float32, device=text.device)
     d_closed = torch.zeros_like(closed)
@@ -203,7 +203,7 @@ def gated_sums_backward(
         n, m = min(images, B - b), min(count, P - p)
         dc, dz = (torch.empty(S, n * m, dtype=text.dtype, device=text.device) for _ in range(2))
         _weights_kernel[_grid(S, m, n)](
-            text, queries, patches, keys, valid, alpha, beta, closed.contiguous(), below_null, di, dm, dc, dz,
+            text, queries, patches, keys, valid, alpha, beta, closed, below_null, di, dm, dc, dz,
             *sizes, b, p, m,
             EXACT=text.dtype == torch.float32,
         )  # fmt: skip
